@@ -1,0 +1,180 @@
+"""Condenser: what every condensation method is, a LightningModule whose parameters are the synthetic videos."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from vdc.condensed.format import load, save
+from vdc.condensed.labels import Labels
+from vdc.memory import Memory, Pixels, restore
+from vdc.ops.rng import derive, generator
+from vdc.ops.windows import apply_view, draw_starts
+from vdc.spec import Batch, ClipSpec
+
+MemoryCallable = Callable[[int, int, ClipSpec], Memory]
+
+
+class Condenser(LightningModule, ABC):
+    """Learn or choose a few videos per class that teach a network what the full set teaches.
+
+    A method says what to match: `context` draws everything random about a step once, `loss` compares. They are apart
+    so that a smaller prefix of the set can be compared under the same context (multi-size).
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        ipc: items per class.
+        memory: what is stored and learnt.
+        optimizer: of the memory's parameters.
+        init: `real` (random training clips), `noise`, or the folder of a condensed set of the same shape.
+        seed: of everything random; linked from `seed_everything`.
+        out: folder the condensed set is written to; `None` writes none.
+    """
+
+    batches: ClassVar[Literal["every_clip", "per_class", "shuffled", "none"]]
+    separable: ClassVar[bool] = False  # classes do not interact: ranks own class blocks, nothing is averaged
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        ipc: int = 1,
+        memory: MemoryCallable = Pixels,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        init: str = "real",
+        seed: int = 0,
+        out: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.spec, self.ipc = num_classes, spec, ipc
+        self.memory = memory(num_classes, ipc, spec)
+        self.optimizer, self.init, self.seed, self.out = optimizer, init, seed, out
+        self.config: dict[str, Any] = {}  # the whole run's configuration, set by the command line, for the manifest
+        self.strict_loading = False  # a checkpoint holds the memory, not the teachers
+        self._resumed = False
+
+    # -- what a method writes ------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Load teachers and cache statistics: once per process, on the device, before the first step."""
+
+    @abstractmethod
+    def context(self, batch: Batch | None) -> Any:
+        """Everything random about one step, drawn once: networks, real features, windows, augmentation."""
+
+    def rows(self, context: Any) -> Tensor:
+        """Clip rows the step renders; all of them unless a method takes blocks."""
+        return torch.arange(len(self.memory), device=self.device)
+
+    @abstractmethod
+    def loss(self, clips: Tensor, labels: Tensor, context: Any) -> dict[str, Tensor]:
+        """Named terms, whose sum is minimised.
+
+        Args:
+            clips: rendered stored clips (N, C, T_c, H, W).
+            labels: (N,) int64 or (N, K) logits.
+            context: from `context`.
+        """
+
+    # -- what methods use ----------------------------------------------------------------------------------------
+
+    def rng(self, *purpose: int | str, per_rank: bool = False) -> torch.Generator:
+        """A generator for one purpose of the current step, equal after a resume; per rank where asked."""
+        rank = self.global_rank if per_rank else 0
+        return generator(self.seed, *purpose, self.global_step, rank)
+
+    def view(self, clips: Tensor, starts: Tensor | None) -> Tensor:
+        """Stored clips (N, C, T_c, H, W) -> seen clips (N, C, T, H, W), at `starts` from `draw_starts`."""
+        return apply_view(clips, self.spec, starts)
+
+    def draw_starts(self, n: int) -> Tensor:
+        """Window starts for n clips of this step."""
+        return draw_starts(n, self.spec, self.rng("view"))
+
+    # -- Lightning -----------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Prepare, and fill the memory unless a checkpoint did."""
+        if str(self.trainer.precision) in ("bf16-true", "16-true"):
+            raise ValueError(f"--trainer.precision {self.trainer.precision} rounds the learnt pixels: use bf16-mixed")
+        self.prepare()
+        if not self._resumed:
+            self.memory.initialise(self.initial_clips())
+
+    def initial_clips(self) -> Tensor:
+        """Clips (K, wants, C, T_c, H, W) that the memory starts from, per `init`."""
+        shape = (self.num_classes, self.memory.wants, 3, self.spec.stored, self.spec.size, self.spec.size)
+        if self.init == "noise":
+            return torch.randn(shape, generator=generator(self.seed, "init")).to(self.device)
+        if self.init == "real":
+            return self.trainer.datamodule.sample(self.memory.wants, self.seed).to(self.device)  # type: ignore[attr-defined]
+        source = load(self.init)
+        stored = restore(source)
+        stored.to(self.device)
+        if len(stored) < len(self.memory) or (stored.num_classes, stored.spec.stored, stored.spec.size) != (
+            self.num_classes, self.spec.stored, self.spec.size):  # fmt: skip
+            raise ValueError(
+                f"--model.init_args.init {self.init}: {stored.num_classes} classes x {len(stored) // stored.num_classes} "
+                f"clips of {stored.spec.stored}x{stored.spec.size} px; needed {self.num_classes} x {self.memory.wants} "
+                f"of {self.spec.stored}x{self.spec.size} px"
+            )
+        with torch.no_grad():
+            clips, _ = stored.render(torch.arange(len(stored), device=self.device))
+        return clips.unflatten(0, (self.num_classes, -1))[:, : self.memory.wants]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Dropout and friends depend on the step alone, so that a resumed run repeats them."""
+        torch.manual_seed(derive(self.seed, "step", self.global_step, self.global_rank))
+
+    def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
+        """One step of condensation."""
+        context = self.context(batch)
+        clips, labels = self.memory.render(self.rows(context))
+        terms = self.loss(clips, labels, context)
+        total = torch.stack(list(terms.values())).sum()
+        self.log("loss", total.detach(), prog_bar=True)
+        self.log_dict({f"loss/{name}": value.detach() for name, value in terms.items()})
+        return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the stored pixels displayable."""
+        self.memory.clamp()
+
+    def configure_optimizers(self) -> Any:
+        """The memory's optimiser; teachers and students never see it."""
+        return self.optimizer(self.memory.parameters())
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The memory only."""
+        return {k: v for k, v in super().state_dict(*args, **kwargs).items() if k.startswith("memory.")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Strict where it matters: the whole memory must be there."""
+        if missing := self.state_dict().keys() - checkpoint["state_dict"].keys():
+            raise KeyError(f"checkpoint lacks {sorted(missing)}")
+        self._resumed = True
+
+    def stored_labels(self) -> Labels:
+        """Labels written with the set: hard, or the learnt logits."""
+        logits = self.memory.logits
+        return Labels(hard=self.memory.labels, soft=None if logits is None else logits.detach().half().cpu())
+
+    def on_fit_end(self) -> None:
+        """Write the condensed set."""
+        if self.out is None or not self.trainer.is_global_zero or self.trainer.interrupted:
+            return
+        save(
+            self.out,
+            self.memory,
+            self.stored_labels(),
+            classes=self.trainer.datamodule.classes,  # type: ignore[attr-defined]
+            source=self.trainer.datamodule.fingerprint(),  # type: ignore[attr-defined]
+            method=type(self).__name__,
+            config=self.config,
+            seed=self.seed,
+        )
