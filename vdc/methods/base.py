@@ -1,8 +1,7 @@
 """Condenser: what every condensation method is, a LightningModule whose parameters are the synthetic videos."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from vdc.condensed.format import load, save
 from vdc.condensed.labels import Labels
+from vdc.data import RealData
 from vdc.memory import Memory, Pixels, restore
 from vdc.ops.rng import derive, generator
 from vdc.ops.windows import apply_view, draw_starts
@@ -19,11 +19,12 @@ from vdc.spec import Batch, ClipSpec
 MemoryCallable = Callable[[int, int, ClipSpec], Memory]
 
 
-class Condenser(LightningModule, ABC):
+class Condenser(LightningModule):
     """Learn or choose a few videos per class that teach a network what the full set teaches.
 
     A method says what to match: `context` draws everything random about a step once, `loss` compares. They are apart
-    so that a smaller prefix of the set can be compared under the same context (multi-size).
+    so that a smaller prefix of the set can be compared under the same context (multi-size). A method that chooses
+    instead of learning writes its own `training_step` (see `selection.py`).
 
     Args:
         num_classes: K, linked from the data.
@@ -63,15 +64,14 @@ class Condenser(LightningModule, ABC):
     def prepare(self) -> None:
         """Load teachers and cache statistics: once per process, on the device, before the first step."""
 
-    @abstractmethod
     def context(self, batch: Batch | None) -> Any:
         """Everything random about one step, drawn once: networks, real features, windows, augmentation."""
+        return batch
 
     def rows(self, context: Any) -> Tensor:
         """Clip rows the step renders; all of them unless a method takes blocks."""
         return torch.arange(len(self.memory), device=self.device)
 
-    @abstractmethod
     def loss(self, clips: Tensor, labels: Tensor, context: Any) -> dict[str, Tensor]:
         """Named terms, whose sum is minimised.
 
@@ -80,8 +80,14 @@ class Condenser(LightningModule, ABC):
             labels: (N,) int64 or (N, K) logits.
             context: from `context`.
         """
+        raise NotImplementedError(f"{type(self).__name__} writes neither `loss` nor its own `training_step`")
 
     # -- what methods use ----------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> RealData:
+        """The real videos."""
+        return cast("RealData", self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def rng(self, *purpose: int | str, per_rank: bool = False) -> torch.Generator:
         """A generator for one purpose of the current step, equal after a resume; per rank where asked."""
@@ -104,7 +110,11 @@ class Condenser(LightningModule, ABC):
             raise ValueError(f"--trainer.precision {self.trainer.precision} rounds the learnt pixels: use bf16-mixed")
         self.prepare()
         if not self._resumed:
-            self.memory.initialise(self.initial_clips())
+            self.fill()
+
+    def fill(self) -> None:
+        """Give the memory the clips it starts from."""
+        self.memory.initialise(self.initial_clips())
 
     def initial_clips(self) -> Tensor:
         """Clips (K, wants, C, T_c, H, W) that the memory starts from, per `init`."""
@@ -112,23 +122,35 @@ class Condenser(LightningModule, ABC):
         if self.init == "noise":
             return torch.randn(shape, generator=generator(self.seed, "init")).to(self.device)
         if self.init == "real":
-            return self.trainer.datamodule.sample(self.memory.wants, self.seed).to(self.device)  # type: ignore[attr-defined]
-        source = load(self.init)
-        stored = restore(source)
-        stored.to(self.device)
-        if len(stored) < len(self.memory) or (stored.num_classes, stored.spec.stored, stored.spec.size) != (
-            self.num_classes, self.spec.stored, self.spec.size):  # fmt: skip
+            return self.data.sample(self.memory.wants, self.seed).to(self.device)
+        return self._stored_clips(self.init)
+
+    def _stored_clips(self, folder: str) -> Tensor:
+        """The first clips of every class of a condensed set, (K, wants, C, T_c, H, W).
+
+        Raises:
+            ValueError: the set is of other classes or shapes, or smaller.
+        """
+        source, wants = load(folder), self.memory.wants
+        stored = restore(source).to(self.device)
+        per_class, shape = len(stored) // stored.num_classes, (stored.spec.stored, stored.spec.size)
+        wanted = (self.spec.stored, self.spec.size)
+        if source.classes != self.data.classes or per_class < wants or shape != wanted:
             raise ValueError(
-                f"--model.init_args.init {self.init}: {stored.num_classes} classes x {len(stored) // stored.num_classes} "
-                f"clips of {stored.spec.stored}x{stored.spec.size} px; needed {self.num_classes} x {self.memory.wants} "
-                f"of {self.spec.stored}x{self.spec.size} px"
+                f"--model.init_args.init {folder}: {stored.num_classes} classes x {per_class} clips of {shape[0]} frames, "
+                f"{shape[1]} px; needed the {self.num_classes} classes of the data x {wants} of {wanted[0]} frames, "
+                f"{wanted[1]} px"
             )
         with torch.no_grad():
             clips, _ = stored.render(torch.arange(len(stored), device=self.device))
-        return clips.unflatten(0, (self.num_classes, -1))[:, : self.memory.wants]
+        return clips.unflatten(0, (self.num_classes, per_class))[:, :wants]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Dropout and friends depend on the step alone, so that a resumed run repeats them."""
+        """Keep the stored pixels displayable; make dropout and friends depend on the step alone.
+
+        Both so that a resumed run repeats the uninterrupted one: checkpoints are written before a step's end hook.
+        """
+        self.memory.clamp()
         torch.manual_seed(derive(self.seed, "step", self.global_step, self.global_rank))
 
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
@@ -141,10 +163,6 @@ class Condenser(LightningModule, ABC):
         self.log_dict({f"loss/{name}": value.detach() for name, value in terms.items()})
         return total
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Keep the stored pixels displayable."""
-        self.memory.clamp()
-
     def configure_optimizers(self) -> Any:
         """The memory's optimiser; teachers and students never see it."""
         return self.optimizer(self.memory.parameters())
@@ -156,7 +174,7 @@ class Condenser(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Strict where it matters: the whole memory must be there."""
         if missing := self.state_dict().keys() - checkpoint["state_dict"].keys():
-            raise KeyError(f"checkpoint lacks {sorted(missing)}")
+            raise ValueError(f"--ckpt_path: the checkpoint lacks {', '.join(sorted(missing))}: it is of another memory")
         self._resumed = True
 
     def stored_labels(self) -> Labels:
@@ -166,14 +184,15 @@ class Condenser(LightningModule, ABC):
 
     def on_fit_end(self) -> None:
         """Write the condensed set."""
+        self.memory.clamp()
         if self.out is None or not self.trainer.is_global_zero or self.trainer.interrupted:
             return
         save(
             self.out,
             self.memory,
             self.stored_labels(),
-            classes=self.trainer.datamodule.classes,  # type: ignore[attr-defined]
-            source=self.trainer.datamodule.fingerprint(),  # type: ignore[attr-defined]
+            classes=self.data.classes,
+            source=self.data.fingerprint(),
             method=type(self).__name__,
             config=self.config,
             seed=self.seed,
