@@ -1,0 +1,128 @@
+import io
+import json
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from tests.condensed.conftest import K, make_labels, make_set, stored_frames
+from vdc.condensed.export import contact_sheet, enlarge, export, folder_names, grid, write_gif, write_mp4
+from vdc.condensed.format import load
+from vdc.memory import restore
+from vdc.ops.pixels import to_frames
+
+
+def decode(path):
+    with av.open(str(path)) as film:
+        assert film.streams.video[0].codec_context.name == "h264"
+        return np.stack([f.to_ndarray(format="rgb24") for f in film.decode(video=0)])
+
+
+def ramp(height=16, width=16):
+    """8 frames, frame t grey 30 * t."""
+    return (30 * torch.arange(8)).to(torch.uint8).view(8, 1, 1, 1).expand(8, height, width, 3)
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p"])
+def test_a_decoded_frame_tells_its_index(tmp_path, pixels):
+    write_mp4(tmp_path / "x.mp4", ramp(), fps=8, pixels=pixels)
+    found = decode(tmp_path / "x.mp4")
+    assert found.shape == (8, 16, 16, 3)
+    assert (np.rint(found.mean((1, 2, 3)) / 30) == np.arange(8)).all()
+
+
+def test_odd_sides_are_made_even_by_repeating_the_last_line(tmp_path):
+    write_mp4(tmp_path / "x.mp4", ramp(15, 17))
+    found = decode(tmp_path / "x.mp4")
+    assert found.shape == (8, 16, 18, 3)
+    assert np.abs(found[4].astype(int) - 120).max() <= 2
+
+
+def test_noise_survives_full_colour_resolution(tmp_path):
+    noise = torch.randint(256, (4, 15, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    write_mp4(tmp_path / "x.mp4", noise, crf=4, pixels="yuv444p")
+    assert np.abs(decode(tmp_path / "x.mp4").astype(int) - noise.numpy()).mean() < 4
+
+
+def test_an_animation_plays_all_frames_forever():
+    image = Image.open(io.BytesIO(write_gif(ramp(), fps=8)))
+    assert (image.n_frames, image.info["loop"], image.info["duration"]) == (8, 0, 120)  # GIF counts in 10 ms
+    image.seek(3)
+    assert image.convert("RGB").getpixel((5, 5)) == (90, 90, 90)
+
+
+def test_enlarged_pixels_are_repeated():
+    frames = torch.arange(4, dtype=torch.uint8).view(1, 2, 2, 1)
+    assert enlarge(frames, 4)[0, ..., 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    assert enlarge(frames, 1).shape == frames.shape
+
+
+def test_a_grid_puts_clips_row_by_row():
+    frames = torch.arange(1, 4, dtype=torch.uint8).view(3, 1, 1, 1, 1).expand(3, 5, 4, 4, 3)
+    sheet = grid(frames, columns=2)
+    assert sheet.shape == (5, 12, 12, 3)
+    assert [sheet[4, y, x, 0].item() for y, x in ((0, 0), (3, 9), (6, 3), (6, 6), (4, 0))] == [1, 2, 3, 0, 0]
+
+
+def test_a_contact_sheet_has_a_row_per_clip_and_frames_along_it():
+    frames = torch.stack([ramp(), ramp().flip(0)])
+    sheet = contact_sheet(frames, ["one", "a longer name"], columns=3, side=16)
+    margin = sheet.width - 3 * 18
+    assert sheet.height == 2 * 18
+    got = [[sheet.getpixel((margin + 18 * x + 8, 18 * y + 8))[0] for x in range(3)] for y in range(2)]
+    assert got == [[0, 120, 210], [210, 90, 0]]  # frames 0, 3.5 (to even: 4) and 7, and their mirror
+    names = np.asarray(sheet)[:18, :margin]
+    assert names.max() > 128
+
+
+def test_folder_names_are_plain_and_distinct():
+    classes = ["push [x] left/right", "push (x) left right", "größe", "..", "a.b-c+d"]
+    assert folder_names(classes) == [
+        "push_x_left_right",
+        "push_x_left_right_1",
+        "größe",
+        "class_3",
+        "a.b-c+d",
+    ]
+
+
+def exported(folder, out, ipc=None):
+    condensed = load(folder)
+    memory = restore(condensed)
+    return export(condensed, lambda rows: to_frames(memory.render(rows)[0]), out, ipc)
+
+
+def test_an_export_is_a_list_of_videos_that_hold_the_clips(folder, tmp_path):
+    out = exported(folder, tmp_path / "videos")
+    lines = [line.split() for line in (out / "list.txt").read_text().splitlines()]
+    assert [int(label) for _, label in lines] == [0, 0, 1, 1, 2, 2]
+    assert lines[3][0] == "b/001.mp4"
+    for (path, _), frames in zip(lines, stored_frames(), strict=True):
+        assert np.abs(decode(out / path).astype(int) - frames.numpy()).mean() < 4
+    assert (out / "classes.txt").read_text().split() == ["a", "b", "c"]
+    with safe_open(out / "labels.safetensors", "pt") as held:
+        assert torch.equal(held.get_tensor("soft"), make_labels().soft)
+        assert json.loads(held.metadata()["labels"])["seed"] == 9
+
+
+def test_an_export_of_fewer_items(folder, tmp_path):
+    out = exported(folder, tmp_path / "videos", ipc=1)
+    assert (out / "list.txt").read_text().splitlines() == ["a/000.mp4 0", "b/000.mp4 1", "c/000.mp4 2"]
+    with safe_open(out / "labels.safetensors", "pt") as held:
+        assert torch.equal(held.get_tensor("soft"), make_labels().soft[[0, 2, 4]])
+    with pytest.raises(ValueError, match="ipc 3 asked"):
+        exported(folder, tmp_path / "more", ipc=3)
+
+
+def test_hard_labels_are_the_list_alone(tmp_path):
+    out = exported(make_set(tmp_path / "set", labels=make_labels("hard")), tmp_path / "videos")
+    assert sorted(p.name for p in out.iterdir()) == ["a", "b", "c", "classes.txt", "list.txt"]
+
+
+def test_a_filled_folder_is_not_exported_to(folder):
+    with pytest.raises(ValueError, match="exists and is not an empty folder"):
+        exported(folder, folder)
+    assert load(folder).num_classes == K
