@@ -123,27 +123,28 @@ class Condenser(LightningModule):
             return torch.randn(shape, generator=generator(self.seed, "init")).to(self.device)
         if self.init == "real":
             return self.data.sample(self.memory.wants, self.seed).to(self.device)
-        return self._stored_clips(self.init)
+        stored = self.start_set().to(self.device)
+        with torch.no_grad():
+            clips, _ = stored.render(torch.arange(len(stored), device=self.device))
+        return clips.unflatten(0, (self.num_classes, -1))[:, : self.memory.wants]
 
-    def _stored_clips(self, folder: str) -> Tensor:
-        """The first clips of every class of a condensed set, (K, wants, C, T_c, H, W).
+    def start_set(self) -> Memory:
+        """The condensed set that `init` names, of this run's classes and shapes.
 
         Raises:
             ValueError: the set is of other classes or shapes, or smaller.
         """
-        source, wants = load(folder), self.memory.wants
-        stored = restore(source).to(self.device)
+        source, wants = load(self.init), self.memory.wants
+        stored = restore(source)
         per_class, shape = len(stored) // stored.num_classes, (stored.spec.stored, stored.spec.size)
         wanted = (self.spec.stored, self.spec.size)
         if source.classes != self.data.classes or per_class < wants or shape != wanted:
             raise ValueError(
-                f"--model.init_args.init {folder}: {stored.num_classes} classes x {per_class} clips of {shape[0]} frames, "
-                f"{shape[1]} px; needed the {self.num_classes} classes of the data x {wants} of {wanted[0]} frames, "
-                f"{wanted[1]} px"
+                f"--model.init_args.init {self.init}: {stored.num_classes} classes x {per_class} clips of {shape[0]} "
+                f"frames, {shape[1]} px; needed the {self.num_classes} classes of the data x {wants} of {wanted[0]} "
+                f"frames, {wanted[1]} px"
             )
-        with torch.no_grad():
-            clips, _ = stored.render(torch.arange(len(stored), device=self.device))
-        return clips.unflatten(0, (self.num_classes, per_class))[:, :wants]
+        return stored
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Keep the stored pixels displayable; make dropout and friends depend on the step alone.
