@@ -4,7 +4,9 @@ A box is a row (top, left, height, width, flip) of float32: whole source pixels,
 """
 
 import math
+from collections.abc import Callable
 from random import Random
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -148,3 +150,124 @@ def _resample(clips: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         wide = clips.to(dtype).reshape(n, channels * frames * height, width) @ columns.to(dtype).mT
         both = rows.to(dtype)[:, None] @ wide.view(n, channels * frames, height, -1)
     return both.view(n, channels, frames, rows.shape[1], -1).to(clips.dtype)
+
+
+# -- differentiable augmentation ---------------------------------------------------------------------------
+
+
+def diff_augment(
+    clips: Tensor,
+    generator: torch.Generator,
+    strategy: str = "color_crop_cutout_flip_scale_rotate",
+    mode: Literal["one", "all"] = "one",
+    shared: bool = True,
+) -> Tensor:
+    """Differentiable siamese augmentation, carried over to clips.
+
+    Zhao 2021 (DSA), VICO-UoE/DatasetCondensation@53f63a6:utils.py; one set of parameters for all frames of a
+    clip. With `shared`, equal generators augment real and synthetic clips alike, however many there are.
+
+    Args:
+        clips: (N, C, T, H, W), normalised.
+        generator: on the CPU.
+        strategy: families of augmentation, joined by underscores.
+        mode: apply one family drawn per call (DSA), or all in the order of `strategy` (IDC).
+        shared: one set of parameters for all clips, instead of one each.
+
+    Returns:
+        (N, C, T, H, W), differentiable twice.
+    """
+    names = strategy.split("_")
+    if unknown := [name for name in names if name not in FAMILIES]:
+        raise ValueError(f"augmentation {unknown[0]!r} in {strategy!r} is not one of {', '.join(FAMILIES)}")
+    if mode == "one":
+        names = [names[int(torch.randint(len(names), (), generator=generator))]]
+    for name in names:
+        draws = torch.rand(1 if shared else len(clips), 3, generator=generator, dtype=torch.float64)
+        clips = FAMILIES[name](clips, draws.to(clips.device, clips.dtype, non_blocking=True))
+    return clips
+
+
+def _color(clips: Tensor, draws: Tensor) -> Tensor:
+    """Brightness +-0.5, saturation x 0..2 about each pixel's grey, contrast x 0.5..1.5 about the mean."""
+    brightness, saturation, contrast = draws[:, :, None, None, None, None].unbind(1)
+    clips = clips + (brightness - 0.5)
+    grey = clips.mean(1, keepdim=True)
+    clips = torch.lerp(grey, clips, 2 * saturation)
+    return torch.lerp(clips.mean((1, 2, 3, 4), keepdim=True), clips, contrast + 0.5)
+
+
+def _crop(clips: Tensor, draws: Tensor) -> Tensor:
+    """Shift by up to an eighth of the side, zeros moving in."""
+    weights = []
+    for axis, draw in zip((3, 4), draws.unbind(1), strict=False):
+        side = clips.shape[axis]
+        reach = int(side / 8 + 0.5)
+        shift = (draw[:, None] * (2 * reach + 1)).floor() - reach
+        weights.append(_hat(torch.arange(side, device=clips.device) + shift, side))
+    return _resample(clips, *weights)
+
+
+def _cutout(clips: Tensor, draws: Tensor) -> Tensor:
+    """A zero square of half the side, centred anywhere."""
+    inside = []
+    for axis, draw in zip((3, 4), draws.unbind(1), strict=False):
+        side = clips.shape[axis]
+        hole = int(side / 2 + 0.5)
+        first = (draw[:, None] * (side + 1 - hole % 2)).floor() - hole // 2
+        at = torch.arange(side, device=clips.device)
+        inside.append((at >= first) & (at < first + hole))
+    rows, columns = inside
+    hidden = rows[:, :, None] & columns[:, None, :]
+    return clips.masked_fill(hidden[:, None, None], 0)
+
+
+def _flip(clips: Tensor, draws: Tensor) -> Tensor:
+    """Mirror with probability one half."""
+    return torch.where(draws[:, :1, None, None, None] < 0.5, clips.flip(4), clips)
+
+
+def _scale(clips: Tensor, draws: Tensor) -> Tensor:
+    """Zoom by 1/1.2..1.2 about the centre, each axis on its own, zeros outside."""
+    weights = []
+    for axis, draw in zip((3, 4), draws.unbind(1), strict=False):
+        side = clips.shape[axis]
+        zoom = 1 / 1.2 + draw[:, None] * (1.2 - 1 / 1.2)
+        at = torch.arange(side, device=clips.device) - (side - 1) / 2
+        weights.append(_hat(at * zoom + (side - 1) / 2, side))
+    return _resample(clips, *weights)
+
+
+def _rotate(clips: Tensor, draws: Tensor) -> Tensor:
+    """Turn by up to 15 degrees about the centre, bilinear, zeros outside.
+
+    Four taps by hand: torch cannot differentiate its `grid_sample` twice.
+    """
+    n, channels, frames, height, width = clips.shape
+    angle = (draws[:, 0, None, None] * 2 - 1) * math.radians(15)
+    y = (torch.arange(height, device=clips.device) * 2 + 1)[:, None] / height - 1
+    x = (torch.arange(width, device=clips.device) * 2 + 1) / width - 1
+    across = ((angle.cos() * x - angle.sin() * y + 1) * width - 1) / 2
+    down = ((angle.sin() * x + angle.cos() * y + 1) * height - 1) / 2
+    pixels = clips.permute(0, 3, 4, 1, 2).reshape(n * height * width, channels * frames)
+    first = torch.arange(n, device=clips.device)[:, None, None] * (height * width)
+    turned = torch.zeros_like(pixels)
+    for row in (down.floor(), down.floor() + 1):
+        for column in (across.floor(), across.floor() + 1):
+            share = (1 - (down - row).abs()) * (1 - (across - column).abs())
+            share = share * ((row >= 0) & (row < height) & (column >= 0) & (column < width))
+            tap = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+            taken = pixels.index_select(0, (first + tap.long()).flatten())
+            turned = turned + taken * share.expand(n, -1, -1).reshape(-1, 1)
+    return turned.view(n, height, width, channels, frames).permute(0, 3, 4, 1, 2)
+
+
+def _hat(positions: Tensor, source: int) -> Tensor:
+    """Bilinear shares of the source pixels at fractional positions (N, S), zeros outside: (N, S, source)."""
+    pixel = torch.arange(source, device=positions.device)
+    return (1 - (positions[:, :, None] - pixel).abs()).clamp(min=0)
+
+
+FAMILIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "color": _color, "crop": _crop, "cutout": _cutout, "flip": _flip, "scale": _scale, "rotate": _rotate,
+}  # fmt: skip

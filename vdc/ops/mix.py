@@ -11,7 +11,7 @@ def cutmix(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Paste a box of other clips of the batch; the box is the same for all frames and clips.
 
-    Yun 2019, alg. A1: the kept share is Beta(alpha, alpha), the box centred anywhere, cut at the border; as in
+    Yun 2019, alg. A1: the kept share is Beta(alpha, alpha), the box centred anywhere, cut at borders; as in
     MCG-NJU/Video-DC@d51660d8:rded/validation/utils.py.
 
     Args:
