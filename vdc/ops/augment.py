@@ -245,8 +245,8 @@ def _rotate(clips: Tensor, draws: Tensor) -> Tensor:
     """
     n, channels, frames, height, width = clips.shape
     angle = (draws[:, 0, None, None] * 2 - 1) * math.radians(15)
-    y = (torch.arange(height, device=clips.device) * 2 + 1)[:, None] / height - 1
-    x = (torch.arange(width, device=clips.device) * 2 + 1) / width - 1
+    y = (torch.arange(height, device=clips.device, dtype=clips.dtype) * 2 + 1)[:, None] / height - 1
+    x = (torch.arange(width, device=clips.device, dtype=clips.dtype) * 2 + 1) / width - 1
     across = ((angle.cos() * x - angle.sin() * y + 1) * width - 1) / 2
     down = ((angle.sin() * x + angle.cos() * y + 1) * height - 1) / 2
     pixels = clips.permute(0, 3, 4, 1, 2).reshape(n * height * width, channels * frames)
