@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -254,6 +255,40 @@ def save(
         manifest["digest"] = _digest(manifest)
         write_json(folder / MANIFEST, manifest)
     return out
+
+
+def replace_labels(path: str | Path, labels: Labels, out: str | Path | None = None) -> Path:
+    """Give a condensed set other labels of the same clips, in place or as a copy, whole or not at all.
+
+    Args:
+        path: its folder.
+        labels: of every clip row.
+        out: folder of the copy, without the evaluations; `None` changes the set and keeps them.
+
+    Raises:
+        ValueError: another number of labels, or `out` holds something else.
+    """
+    path, target = Path(path), Path(out or path)
+    manifest = verify(path)
+    rows = len(manifest["classes"]) * manifest["ipc"] * manifest["per_item"]
+    if len(labels) != rows:
+        raise ValueError(f"{len(labels)} labels for the {rows} clip rows of {path}")
+    _refuse_to_overwrite(target)
+    with fresh_dir(target) as folder:
+        for entry in path.iterdir():
+            if entry.is_dir() and out is None:
+                shutil.copytree(entry, folder / entry.name)
+            elif entry.name in manifest["files"] and entry.name != LABELS:
+                shutil.copyfile(entry, folder / entry.name)
+        save_file(labels.tensors(), folder / LABELS)
+        written = {"bytes": (folder / LABELS).stat().st_size, "sha256": sha256(folder / LABELS)}
+        manifest["files"][LABELS] = written
+        manifest["bytes"]["labels"] = labels.nbytes
+        manifest["labels"] = labels.info()
+        (folder / "evaluations").mkdir(exist_ok=True)
+        manifest["digest"] = _digest(manifest)
+        write_json(folder / MANIFEST, manifest)
+    return target
 
 
 def verify(path: str | Path) -> dict[str, Any]:

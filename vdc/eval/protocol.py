@@ -1,0 +1,270 @@
+"""Evaluation: students x seeds trained on a condensed set and tested on real videos."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from vdc.condensed.format import CLIPS, LABELS, CondensedSet, load, save
+from vdc.condensed.labels import Labels
+from vdc.data import RealData
+from vdc.eval.module import EvalModule
+from vdc.eval.relabel import relabel
+from vdc.eval.resident import CondensedData
+from vdc.eval.results import Task, first_process
+from vdc.eval.run import MakeTrainer, Running
+from vdc.eval.settings import Protocol, check_epochs
+from vdc.memory import Pixels
+from vdc.spec import ClipSpec
+
+
+def evaluate(
+    condensed: str,
+    data: RealData,
+    students: Sequence[str] = ("minic3d",),
+    seeds: Sequence[int] = (0, 1, 2),
+    protocol: Protocol | None = None,
+    *,
+    ipc: int | None = None,
+    teacher: str | None = None,
+    random_twin: bool = False,
+    name: str | None = None,
+    out: str | None = None,
+    net_options: dict[str, Any] | None = None,
+    trainer: MakeTrainer = Trainer,
+    progress: bool = True,
+    checkpoint_every: float = 60.0,
+) -> list[dict[str, Any]]:
+    """Train students on a condensed set and test them on the test videos.
+
+    Finished seeds are read back and an unfinished one goes on from its checkpoint, so a killed evaluation is
+    continued by starting it again.
+
+    Args:
+        condensed: folder of the set.
+        data: the real videos; only their test split is read, and the training split for a random twin.
+        students: names of networks.
+        seeds: one run of every student each.
+        protocol: how students are trained; `None` is Video-DC's.
+        ipc: use only the first items of every class.
+        teacher: folder of the teacher, for live labels and for labelling the random twin.
+        random_twin: also evaluate random clips of the same number and shape, made once and kept.
+        name: of the results; `None` tells student, protocol, labels and a hash of everything.
+        out: folder of the results; `None` is `evaluations` in the set.
+        net_options: further arguments of the networks.
+        trainer: makes a Lightning Trainer from keyword arguments.
+        progress: show progress bars.
+        checkpoint_every: seconds between two checkpoints; 0 writes one per epoch.
+
+    Returns:
+        The results as written, per student, those of the twin after those of the set.
+
+    Raises:
+        ValueError: classes or clip shapes of set, data and teacher differ, or labels are not there.
+        FileNotFoundError: no set or teacher.
+    """
+    running = Running(trainer, progress, checkpoint_every)
+    resident = CondensedData(condensed, protocol or Protocol(), data, ipc, teacher)
+    check_match(resident.set, data)
+    folder = Path(out) if out else Path(condensed) / "evaluations"
+    results = []
+    for student in students:
+        title = name if name is None or len(students) == 1 else f"{name}-{student}"
+        task = condensed_task(resident, student, net_options or {}, folder, title)
+        results.append(run_task(task, resident, seeds, running, check_epochs(resident.protocol.epochs)))
+    if random_twin:
+        twin = make_random_twin(resident, folder, teacher, progress)
+        more = evaluate(
+            str(twin), data, students, seeds, resident.protocol, ipc=ipc, teacher=teacher,
+            name=None if name is None else f"{name}-random", out=str(folder), net_options=net_options,
+            trainer=trainer, progress=progress, checkpoint_every=checkpoint_every,
+        )  # fmt: skip
+        results += more
+    return results
+
+
+def evaluate_full(
+    data: RealData,
+    out: str,
+    students: Sequence[str] = ("minic3d",),
+    seeds: Sequence[int] = (0, 1, 2),
+    protocol: Protocol | None = None,
+    *,
+    name: str | None = None,
+    net_options: dict[str, Any] | None = None,
+    trainer: MakeTrainer = Trainer,
+    progress: bool = True,
+    checkpoint_every: float = 60.0,
+) -> list[dict[str, Any]]:
+    """The full-data bound: students trained on all training videos, by the same trainer.
+
+    Args:
+        data: the real videos; its batch size is that of training.
+        out: folder of the results.
+        students: names of networks.
+        seeds: one run of every student each.
+        protocol: how students are trained, with hard labels; `None` is Video-DC's.
+        name: of the results.
+        net_options: further arguments of the networks.
+        trainer: makes a Lightning Trainer from keyword arguments.
+        progress: show progress bars.
+        checkpoint_every: seconds between two checkpoints; 0 writes one per epoch.
+
+    Returns:
+        The results as written, per student.
+    """
+    running = Running(trainer, progress, checkpoint_every)
+    settled = (protocol or Protocol()).with_labels("hard")
+    videos, spec = len(data.labels), data.spec
+    about = {
+        "method": "full data",
+        "ipc": None,
+        "classes": data.classes,
+        "train_videos": videos,
+        "bytes": {"clips": videos * clip_bytes(spec), "labels": videos, "teacher": 0},
+        "source": data.fingerprint(),
+    }
+    identity = {"data": data.fingerprint(), "batch_size": data.batch_size}
+    results = []
+    for student in students:
+        title = name if name is None or len(students) == 1 else f"{name}-{student}"
+        task = Task(student, net_options or {}, settled, spec, about, identity, Path(out), title)
+        results.append(run_task(task, data, seeds, running, ()))
+    return results
+
+
+def run_task(
+    task: Task,
+    data: CondensedData | RealData,
+    seeds: Sequence[int],
+    running: Running,
+    checks: Sequence[int],
+) -> dict[str, Any]:
+    """Train and test the seeds that are not done yet, and write the summary.
+
+    Args:
+        task: what is trained on what.
+        data: its clips; the seed of every run is set on it.
+        seeds: of the runs.
+        running: how they are run.
+        checks: epochs after which the test set is looked at; the last epoch is, in any case.
+    """
+    done = task.finished()
+    for seed in seeds:
+        if seed in done:
+            continue
+        folder = task.open(seed)
+        data.seed = seed
+        module = EvalModule(
+            task.student, len(data.classes), task.spec, task.protocol, seed, task.net_options, "test"
+        )
+        early = [epoch for epoch in checks if epoch != task.protocol.epochs - 1]
+        seconds = running.fit_and_test(module, data, folder, f"{task.student} seed {seed}", early)
+        done[seed] = task.close(seed, module.outcome() | {"checks": module.history}, seconds)
+    return task.summarise(done, with_checks=bool(checks))
+
+
+def clip_bytes(spec: ClipSpec) -> int:
+    """Bytes of one stored clip, as uint8."""
+    return spec.stored * spec.size * spec.size * 3
+
+
+def condensed_task(
+    data: CondensedData, student: str, net_options: dict[str, Any], folder: Path, name: str | None
+) -> Task:
+    """The task of training a student on a condensed set."""
+    assert data.real is not None
+    condensed, kind = data.set, data.protocol.labels
+    files = condensed.manifest["files"]
+    teacher = None if data.teacher is None else {"net": data.teacher.name, "digest": data.teacher.digest}
+    about = {
+        "method": condensed.manifest["method"],
+        "ipc": condensed.ipc,
+        "per_item": condensed.per_item,
+        "condensed": condensed.manifest["digest"],
+        "classes": condensed.classes,
+        "train_videos": len(data.real.labels),
+        "labels": condensed.manifest["labels"] if kind == "views" else {"kind": kind},
+        "teacher": teacher,
+        "bytes": data.nbytes,
+        "source": condensed.manifest["source"],
+        "test_data": data.real.fingerprint(),
+    }
+    identity = {
+        "clips": files[CLIPS]["sha256"],
+        "labels": files[LABELS]["sha256"] if kind in ("soft", "views") else None,
+        "ipc": condensed.ipc,
+        "teacher": teacher,
+        "test_data": data.real.fingerprint(),
+    }
+    return Task(student, net_options, data.protocol, condensed.spec, about, identity, folder, name)
+
+
+def check_match(condensed: CondensedSet, data: RealData) -> None:
+    """Refuse test videos that are not what the set was condensed for.
+
+    Raises:
+        ValueError: other classes, or another clip shape.
+    """
+    if condensed.classes != data.classes:
+        odd = sorted(set(condensed.classes) ^ set(data.classes))[:3] or ["another order"]
+        raise ValueError(
+            f"{condensed.path} knows {condensed.num_classes} classes and the data {len(data.classes)}, "
+            f"not the same ones: {', '.join(odd)}"
+        )
+    for name in ("frames", "size", "stride"):
+        ours, theirs = getattr(condensed.spec, name), getattr(data.spec, name)
+        if ours != theirs:
+            raise ValueError(
+                f"{condensed.path} has spec.{name} {ours}, the data {theirs}: give --data.spec.{name} {ours}"
+            )
+
+
+def make_random_twin(data: CondensedData, folder: Path, teacher: str | None, progress: bool) -> Path:
+    """Random training clips as a set of the same classes, ipc and spec, labelled alike; made once.
+
+    Args:
+        data: the set whose twin it is, and its real videos.
+        folder: where the twin is kept.
+        teacher: folder of the teacher, where the set teaches by stored logits.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: stored logits are asked for, and no teacher is given.
+    """
+    assert data.real is not None
+    condensed, real, kind = data.set, data.real, data.protocol.labels
+    twin = folder / f"random_twin_ipc{condensed.ipc}"
+    if first_process():
+        known = load(twin) if twin.exists() else None
+        if known is None or known.spec != condensed.spec or known.manifest["source"] != real.fingerprint():
+            memory = Pixels(condensed.num_classes, condensed.ipc, condensed.spec)
+            memory.initialise(real.sample(condensed.ipc, 0))
+            save(
+                twin, memory, Labels(memory.labels), classes=condensed.classes, source=real.fingerprint(),
+                method="Random", config={}, seed=0,
+            )  # fmt: skip
+            known = load(twin)
+        if kind in ("soft", "views") and getattr(known.labels, kind) is None:
+            label_like(condensed, twin, teacher, kind, progress)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+    return twin
+
+
+def label_like(condensed: CondensedSet, twin: Path, teacher: str | None, kind: str, progress: bool) -> None:
+    """Give the twin the kind of stored logits that the set has."""
+    if teacher is None:
+        raise ValueError(f"the random twin needs {kind} labels too: give --teacher DIR")
+    views = condensed.labels.views
+    if kind == "soft" or views is None:
+        relabel(str(twin), teacher, "soft", progress=progress)
+        return
+    _, count, k = views.logits.shape
+    scale, flip = views.recipe["crop_scale"], views.recipe["flip"]
+    crop = None if scale is None else (float(scale[0]), float(scale[1]))
+    relabel(
+        str(twin), teacher, "views", count, k, crop_scale=crop, flip=flip, seed=views.seed, progress=progress
+    )

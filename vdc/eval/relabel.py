@@ -1,0 +1,100 @@
+"""Teacher labels for a condensed set: one soft vector per stored clip, or one per augmented view."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from vdc.condensed.format import load, replace_labels
+from vdc.condensed.labels import Labels, Views
+from vdc.eval.views import Geometry, look, stored_view
+from vdc.memory import Memory, restore
+from vdc.nets.teacher import Teacher, load_teacher
+from vdc.ops.windows import apply_view
+
+
+def relabel(
+    condensed: str,
+    teacher: str,
+    labels: Literal["soft", "views"] = "soft",
+    views: int = 100,
+    top_k: int | None = None,
+    *,
+    crop_scale: tuple[float, float] | None = (0.08, 1.0),
+    flip: float = 0.5,
+    seed: int = 0,
+    batch: int = 64,
+    out: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write a teacher's logits into a condensed set.
+
+    Args:
+        condensed: folder of the set.
+        teacher: folder of the teacher.
+        labels: `soft`, of the middle window of every stored clip; `views`, of augmented views of it.
+        views: V per clip; training sees one per epoch.
+        top_k: logits kept per view; `None` keeps all.
+        crop_scale: area of a view's crop over that of the frame; `None` neither crops nor mirrors.
+        flip: probability of mirroring a view.
+        seed: of the views.
+        batch: clips per forward pass.
+        out: write a relabelled copy there instead of changing the set.
+        progress: show a progress bar.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        ValueError: a teacher of other classes or clip shapes.
+    """
+    if views < 1 or (top_k is not None and top_k < 1):
+        raise ValueError(f"--views {views} --top_k {top_k}: both must be at least 1")
+    stored = load(Path(condensed))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    teach = load_teacher(Path(teacher), stored.classes, stored.spec).to(device)
+    memory = restore(stored).to(device)
+    hard = stored.labels.hard
+    if labels == "soft":
+        logits = torch.cat([part.cpu() for part in _logits(memory, teach, None, batch, progress)])
+        made = Labels(hard, logits.half(), stored.labels.views)
+    else:
+        recipe = {
+            "rows": len(hard),
+            "crop_scale": None if crop_scale is None else list(crop_scale),
+            "flip": flip,
+            "teacher": teach.digest,
+        }
+        k = min(top_k or stored.num_classes, stored.num_classes)
+        drawn = (stored_view(recipe, stored.spec, seed, view).to(device) for view in range(views))
+        bar = tqdm(drawn, "label views", views, unit="view", disable=not progress)
+        parts = [
+            _top(torch.cat(list(_logits(memory, teach, view, batch, False))), k, seed, recipe) for view in bar
+        ]
+        joined = Views(
+            seed, torch.cat([v.logits for v in parts], 1), torch.cat([v.index for v in parts], 1), recipe
+        )
+        made = Labels(hard, stored.labels.soft, joined)
+    return replace_labels(Path(condensed), made, None if out is None else Path(out))
+
+
+def _top(logits: Tensor, k: int, seed: int, recipe: dict[str, Any]) -> Views:
+    """One view's labels, from logits (rows, K)."""
+    return Views.top(logits[:, None], k, seed, recipe)
+
+
+@torch.no_grad()
+def _logits(
+    memory: Memory, teacher: Teacher, view: Geometry | None, batch: int, progress: bool
+) -> Iterator[Tensor]:
+    """Teacher logits (N, K) of every clip row in turn, seen through `view`, or whole in the middle window."""
+    device = next(teacher.parameters()).device
+    chunks = torch.split(torch.arange(len(memory), device=device), batch)
+    for rows in tqdm(chunks, "label clips", unit="batch", disable=not progress):
+        clips = memory.clips(rows, None)
+        yield teacher(
+            apply_view(clips, memory.spec) if view is None else look(clips, memory.spec, view.of(rows))
+        )

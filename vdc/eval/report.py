@@ -1,0 +1,271 @@
+"""Tables and plots of evaluations: who scores what, at how many bytes, and how far from the full data."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from vdc.eval.results import FORMAT
+from vdc.ops.files import atomic_write, read_json
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; scores in percent, `None` where unknown."""
+
+    method: str
+    ipc: int | None
+    labels: str
+    student: str
+    protocol: str
+    seeds: int
+    top1: float | None
+    top1_std: float | None
+    top5: float | None
+    top5_std: float | None
+    reference_best: float | None  # top-1 of the published habit: the best of the last checks on the test set
+    single_frame: float | None  # top-1 when every test clip is its middle frame, repeated
+    bytes: int | None  # clips + labels + decoder + teacher where a live one is needed
+    bytes_ratio: float | None  # over those of one clip per training video
+    accuracy_ratio: float | None  # top-1 over that of the same student on the full data
+    source: str  # file, or table of a publication
+
+
+HEADERS = {
+    "method": "method",
+    "ipc": "ipc",
+    "labels": "labels",
+    "student": "student",
+    "top1": "top-1 %",
+    "top5": "top-5 %",
+    "reference_best": "reference best",
+    "single_frame": "single frame",
+    "bytes": "bytes",
+    "bytes_ratio": "bytes / full",
+    "accuracy_ratio": "top-1 / full",
+}
+
+
+def report(
+    dirs: Sequence[str],
+    out: str | None = None,
+    published: str | None = None,
+    dataset: str | None = None,
+    show: bool = True,
+) -> list[Row]:
+    """Collect evaluations, print them as a table, and write CSV, markdown and a plot.
+
+    Args:
+        dirs: condensed sets, result folders, folders of such, or result files.
+        out: folder for `report.csv`, `report.md` and `report.png`; `None` writes nothing.
+        published: YAML file of published numbers: a list `results` of `method`, `value`, and `ipc`, `labels`,
+            `metric` (top1 or top5), `student`, `std`, `dataset`, `table` where known.
+        dataset: show only the published numbers of this data set.
+        show: print the table.
+
+    Returns:
+        The lines, full data first, then by ipc, method and labels.
+
+    Raises:
+        FileNotFoundError: a folder that is not there, or no evaluations at all.
+    """
+    rows = table_rows([entry for name in dirs for entry in read_results(Path(name))])
+    if not rows:
+        raise FileNotFoundError(
+            f"no evaluations in {', '.join(dirs)}: make some with `vdc evaluate --condensed DIR`"
+        )
+    if published is not None:
+        rows += published_rows(Path(published), dataset)
+    if show:
+        Console().print(as_table(rows))
+    if out is not None:
+        folder = Path(out)
+        for name, text in (("report.csv", as_csv(rows)), ("report.md", as_markdown(rows))):
+            with atomic_write(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        plot(rows, folder / "report.png")
+    return rows
+
+
+# -- reading ---------------------------------------------------------------------------------------------
+
+
+def read_results(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Evaluations in a file, or anywhere in a folder, with the files they are from.
+
+    Raises:
+        FileNotFoundError: nothing there.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not there: vdc report takes condensed sets, result folders or files"
+        )
+    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
+    found = [(str(file), read_json(file)) for file in files]
+    return [(name, held) for name, held in found if isinstance(held, dict) and held.get("format") == FORMAT]
+
+
+def table_rows(results: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
+    """Lines of the table, in order, with ratios to the full data."""
+    bounds = {
+        bound_key(held): held["top1"]["mean"]
+        for _, held in results
+        if held["ipc"] is None and held["top1"]["mean"]
+    }
+    rows = [row_of(name, held, bounds.get(bound_key(held))) for name, held in results]
+    return sorted(set(rows), key=lambda row: (row.ipc or 0, row.method, row.labels, row.student, row.source))
+
+
+def bound_key(held: dict[str, Any]) -> tuple[Any, ...]:
+    """What a full-data bound must share with a result to be its bound."""
+    return (
+        held["student"],
+        tuple(held["classes"]),
+        held["spec"]["frames"],
+        held["spec"]["size"],
+        held["test_videos"],
+    )
+
+
+def row_of(name: str, held: dict[str, Any], bound: float | None) -> Row:
+    """One line.
+
+    Args:
+        name: of the file.
+        held: what it holds.
+        bound: top-1 of the student on the full data.
+    """
+    spec, best = held["spec"], held["reference_best"]
+    full = held["train_videos"] * (spec["stored_frames"] or spec["frames"]) * spec["size"] ** 2 * 3
+    return Row(
+        method=held["method"],
+        ipc=held["ipc"],
+        labels=held["protocol"]["labels"],
+        student=held["student"],
+        protocol=held["protocol"]["name"],
+        seeds=len(held["seeds"]),
+        top1=held["top1"]["mean"],
+        top1_std=held["top1"]["std"],
+        top5=held["top5"]["mean"],
+        top5_std=held["top5"]["std"],
+        reference_best=None if best is None else best["top1"]["mean"],
+        single_frame=held["still_top1"]["mean"],
+        bytes=held["bytes"]["total"],
+        bytes_ratio=held["bytes"]["total"] / full,
+        accuracy_ratio=None if bound is None else held["top1"]["mean"] / bound,
+        source=name,
+    )
+
+
+def published_rows(path: Path, dataset: str | None) -> list[Row]:
+    """Lines of published numbers.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not a list `results` of numbers, or none is of `dataset`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"--published {path} is not there")
+    held = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entries = held.get("results") if isinstance(held, dict) else None
+    if not isinstance(entries, list) or any("method" not in e or "value" not in e for e in entries):
+        raise ValueError(f"--published {path} has no list `results` whose entries tell `method` and `value`")
+    known = sorted({str(entry.get("dataset")) for entry in entries})
+    entries = [entry for entry in entries if dataset is None or entry.get("dataset") == dataset]
+    if not entries:
+        raise ValueError(
+            f"--published {path} has nothing of dataset {dataset!r}: it knows {', '.join(known)}"
+        )
+    return [published_row(entry) for entry in entries]
+
+
+def published_row(entry: dict[str, Any]) -> Row:
+    """One line of a published number."""
+    unknown: dict[str, Any] = dict.fromkeys(field.name for field in fields(Row))
+    metric, ipc = entry.get("metric", "top1"), entry.get("ipc")
+    return Row(**unknown | {
+        "method": f"{entry['method']} (published)",
+        "ipc": ipc if isinstance(ipc, int) else None,
+        "labels": str(entry.get("labels", "")),
+        "student": str(entry.get("student", "")),
+        "protocol": str(entry.get("dataset", "")),
+        "seeds": 0,
+        metric: float(entry["value"]),
+        f"{metric}_std": entry.get("std"),
+        "source": f"table {entry['table']}" if "table" in entry else "",
+    })  # fmt: skip
+
+
+# -- writing ---------------------------------------------------------------------------------------------
+
+
+def cells(row: Row) -> dict[str, str]:
+    """The table's cells of a line, in words."""
+    shown = {name: "" if getattr(row, name) is None else str(getattr(row, name)) for name in HEADERS}
+    for name, deviation in (("top1", row.top1_std), ("top5", row.top5_std)):
+        value = getattr(row, name)
+        if value is not None:
+            shown[name] = f"{value:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
+    for name in ("reference_best", "single_frame"):
+        value = getattr(row, name)
+        shown[name] = "" if value is None else f"{value:.1f}"
+    shown["ipc"] = shown["ipc"] or "all"
+    shown["bytes"] = "" if row.bytes is None else f"{row.bytes:,}"
+    shown["bytes_ratio"] = "" if row.bytes_ratio is None else f"{100 * row.bytes_ratio:.2f} %"
+    shown["accuracy_ratio"] = "" if row.accuracy_ratio is None else f"{100 * row.accuracy_ratio:.0f} %"
+    return shown
+
+
+def as_table(rows: Sequence[Row]) -> Table:
+    """The table for a terminal."""
+    table = Table()
+    for name, header in HEADERS.items():
+        table.add_column(header, justify="left" if name in ("method", "labels", "student") else "right")
+    for row in rows:
+        table.add_row(*cells(row).values())
+    return table
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """The table as markdown."""
+    lines = [list(HEADERS.values()), ["---"] * len(HEADERS), *(list(cells(row).values()) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Every field of every line, unrounded."""
+    text = StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Accuracy against bytes: a line per method, labels and student; the full data is a level."""
+    from matplotlib.figure import Figure  # takes a second to import, and nothing else needs it
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot(xscale="log", xlabel="bytes stored", ylabel="top-1 (%)")
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.bytes is not None and row.top1 is not None:
+            lines.setdefault(f"{row.method}, {row.labels}, {row.student}", []).append(row)
+    for name, points in lines.items():
+        points.sort(key=lambda row: row.bytes or 0)
+        heights = [row.top1 or 0.0 for row in points]
+        if points[0].ipc is None:
+            axes.axhline(heights[0], linestyle=":", color="grey", label=name)
+            continue
+        spreads = [row.top1_std or 0.0 for row in points]
+        axes.errorbar([row.bytes or 0 for row in points], heights, spreads, marker="o", capsize=3, label=name)
+    if lines:
+        axes.legend(fontsize="small")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150)

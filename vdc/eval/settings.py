@@ -1,0 +1,160 @@
+"""How networks are trained: the protocols of published evaluations, and the schedules they mean."""
+
+import math
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Literal
+
+Loss = Literal["mse_gt", "kl", "ce", "soft_ce", "mse"]
+Labelling = Literal["hard", "soft", "views", "live"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a network is trained. The defaults are Video-DC's student, MCG-NJU/Video-DC@d51660d8:val.py.
+
+    Args:
+        name: written into results; see `named`.
+        optimizer: of the network.
+        lr: learning rate.
+        momentum: of SGD.
+        weight_decay: decoupled for AdamW, L2 for the others.
+        decay: parameters it applies to: those of more than one dimension, or all.
+        epochs: E.
+        schedule: learning rate over epochs e: `cosine` 0.5 (1 + cos(pi e / (zeta E))), `step`, `constant`.
+        zeta: slow-down of the cosine; at 2 training ends at half the rate, at 1 near 0.
+        milestones: of `step`, as shares of E, each multiplying by `gamma`.
+        gamma: see `milestones`.
+        warmup_epochs: epochs of a linear rise from 0.1, ahead of the schedule.
+        loss: `None` is `mse_gt` for soft targets (logit MSE + `ce_weight` x CE) and `ce` for hard labels.
+        ce_weight: of the true label in `mse_gt`.
+        temperature: of `kl`.
+        labels: what a condensed set teaches by: `hard` classes, one `soft` vector per stored clip, stored
+            `views`, or a `live` teacher on exactly the augmented batch; `None` is the richest that is stored.
+        base_batch: batch size per clip that a class holds: ten classes' worth of clips, whatever the ipc.
+        batch_size: fixed batch size instead.
+        augment: `crop` (random resized crop, mirror), `dsa` (colour, mirror, one of shift, scale, turn), `none`.
+        crop_scale: area of the crop over that of the frame.
+        flip: probability of a mirrored clip.
+        cutmix: probability that a batch is mixed.
+        ema: rate of a running average of the weights, which is what is tested; 0 tests the weights.
+        clip_grad: largest gradient norm; `None` clips nothing.
+        init: PyTorch's default, or Kaiming-normal as mmaction2 starts teachers.
+        standardise: every batch, also in tests, by its own mean and deviation (Wang 2024).
+    """
+
+    name: str = "videodc"
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.01
+    decay: Literal["matrices", "all"] = "matrices"
+    epochs: int = 300
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    zeta: float = 2.0
+    milestones: tuple[float, ...] = (0.5,)
+    gamma: float = 0.1
+    warmup_epochs: int = 0
+    loss: Loss | None = None
+    ce_weight: float = 0.1
+    temperature: float = 1.0
+    labels: Labelling | None = None
+    base_batch: int = 10
+    batch_size: int | None = None
+    augment: Literal["crop", "dsa", "none"] = "crop"
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.5
+    cutmix: float = 0.0
+    ema: float = 0.0
+    clip_grad: float | None = None
+    init: Literal["default", "kaiming"] = "default"
+    standardise: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        for name in ("lr", "epochs", "zeta", "temperature", "base_batch"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"protocol.{name} must be positive, got {getattr(self, name)}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"protocol.batch_size must be at least 1, got {self.batch_size}")
+        for name, most in (("cutmix", 1.0), ("flip", 1.0), ("ema", 0.9999999)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"protocol.{name} must be in 0..1, got {getattr(self, name)}")
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"protocol.crop_scale must rise within 0..1, got {self.crop_scale}")
+        if any(not 0 < share < 1 for share in self.milestones):
+            raise ValueError(f"protocol.milestones are shares of the epochs in 0..1, got {self.milestones}")
+        if self.labels == "hard" and self.loss not in (None, "ce"):
+            raise ValueError(
+                f"protocol.loss {self.loss} needs soft targets: set protocol.labels to soft, views or live, "
+                "or protocol.loss to ce"
+            )
+        if self.labels not in (None, "hard") and self.loss == "ce":
+            raise ValueError(
+                f"protocol.loss ce would ignore {self.labels} labels: set protocol.labels hard, or "
+                "protocol.loss soft_ce"
+            )
+
+    def with_labels(self, richest: Labelling) -> "Protocol":
+        """This protocol with labels and loss decided; `richest` is the best that the condensed set stores."""
+        labels = self.labels or ("hard" if self.loss == "ce" else richest)
+        return replace(self, labels=labels, loss=self.loss or ("ce" if labels == "hard" else "mse_gt"))
+
+
+PUBLISHED_SGD = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 5e-4, "decay": "all", "schedule": "step"}
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "videodc": {},
+    # Wang 2024, yuz1wan/video_distillation@5871dc5b:utils.py: no augmentation of the condensed clips
+    "s2d": PUBLISHED_SGD | {"epochs": 500, "batch_size": 256, "augment": "none", "standardise": True},
+    # Kim 2022 and its followers, snu-mllab/Efficient-Dataset-Condensation:train.py
+    "mdc": PUBLISHED_SGD
+    | {
+        "epochs": 1000,
+        "milestones": (2 / 3, 5 / 6),
+        "gamma": 0.2,
+        "batch_size": 64,
+        "augment": "dsa",
+        "cutmix": 0.5,
+    },
+    # mmaction2's sgd_150e_warmup with the rate of MCG-NJU/Video-DC's MiniC3D teachers
+    "teacher": PUBLISHED_SGD
+    | {
+        "lr": 0.02,
+        "weight_decay": 1e-4,
+        "epochs": 150,
+        "milestones": (0.6, 13 / 15),
+        "warmup_epochs": 10,
+        "labels": "hard",
+        "clip_grad": 40.0,
+        "init": "kaiming",
+    },
+}
+
+
+def named(name: str, **changes: Any) -> Protocol:
+    """The protocol of that name (`videodc`, `s2d`, `mdc`, `teacher`) with `changes`.
+
+    Raises:
+        ValueError: no protocol of that name.
+    """
+    if name not in PROTOCOLS:
+        near = get_close_matches(name, PROTOCOLS, 1, 0.0)[0]
+        raise ValueError(f"no protocol {name!r}: did you mean {near!r}? There are {', '.join(PROTOCOLS)}")
+    return Protocol(**{"name": name, **PROTOCOLS[name], **changes})
+
+
+def lr_factor(protocol: Protocol, epoch: int) -> float:
+    """Learning rate of an epoch over `protocol.lr`, epochs counted from 0."""
+    if epoch < protocol.warmup_epochs:
+        return 0.1 + 0.9 * epoch / protocol.warmup_epochs
+    if protocol.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * epoch / (protocol.zeta * protocol.epochs)))
+    if protocol.schedule == "step":
+        passed = sum(epoch >= round(share * protocol.epochs) for share in protocol.milestones)
+        return float(protocol.gamma**passed)
+    return 1.0
+
+
+def check_epochs(epochs: int, checks: int = 10) -> list[int]:
+    """Epochs after which the published habit looks at the test set: 209, 219, ... of 300, counted from 0."""
+    return sorted({max(round(epochs * (20 + i) / 30), 1) - 1 for i in range(1, checks + 1)})

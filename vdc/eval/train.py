@@ -1,0 +1,129 @@
+"""Pretraining: a network trained on all training videos becomes a teacher folder."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from safetensors.torch import load_file, save_file
+
+from vdc.data import RealData
+from vdc.eval.module import EvalModule
+from vdc.eval.results import first_process, versions
+from vdc.eval.run import MakeTrainer, Running
+from vdc.eval.settings import Protocol, named
+from vdc.nets.teacher import INFO, save_teacher
+from vdc.ops.files import atomic_write, read_json
+
+LOOKS = 30  # times the validation split is scored
+
+
+def pretrain(
+    net: str,
+    data: RealData,
+    out: str,
+    protocol: Protocol | None = None,
+    *,
+    seed: int = 0,
+    net_options: dict[str, Any] | None = None,
+    trainer: MakeTrainer = Trainer,
+    progress: bool = True,
+    checkpoint_every: float = 60.0,
+) -> dict[str, Any]:
+    """Train a network on the real videos and write it as a teacher. After a kill, the same call goes on.
+
+    With a validation split (`data.val_share`) the weights of its best epoch are kept, else those of the last.
+    The test split is scored once, afterwards.
+
+    Args:
+        net: name of the network.
+        data: the real videos.
+        out: folder of the teacher; also of the TensorBoard log, and of the checkpoints until it is done.
+        protocol: how it is trained; `None` is `named("teacher")`.
+        seed: of initial weights, dropout and order.
+        net_options: further arguments of the network.
+        trainer: makes a Lightning Trainer from keyword arguments.
+        progress: show progress bars.
+        checkpoint_every: seconds between two checkpoints; 0 writes one per epoch.
+
+    Returns:
+        What `teacher.json` holds.
+    """
+    folder = Path(out)
+    settled = (protocol or named("teacher")).with_labels("hard")
+    module = EvalModule(net, data.num_classes, data.spec, settled, seed, net_options)
+    source = data.fingerprint()
+    recipe = {
+        "protocol": asdict(settled),
+        "seed": seed,
+        "batch_size": data.batch_size,
+        "val_share": data.val_share,
+    }
+    identity = [net, net_options or {}, asdict(data.spec), recipe, source]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    if (folder / INFO).is_file() and read_json(folder / INFO).get("key") == key:
+        info: dict[str, Any] = read_json(folder / INFO)
+        return info
+    work = folder / f"run-{key[:6]}"
+    looks = look_epochs(settled.epochs) if data.val_share else []
+    best = KeepBest(work / "best.safetensors")
+    seconds = Running(trainer, progress, checkpoint_every).fit_and_test(
+        module, data, work, f"pretrain {net}", looks, best if looks else None
+    )
+    if first_process():
+        extra = {
+            "classes": data.classes,
+            "validation": best.of(module.history) if looks else None,
+            "test": module.outcome(),
+            "recipe": recipe,
+            "source": source,
+            "seconds": round(seconds, 1),
+            "versions": versions(),
+            "key": key,
+        }
+        with module.averaged():
+            save_teacher(folder, module.net, extra)
+        for name in ("*.ckpt", ".*.ckpt", "*.safetensors"):
+            for leftover in work.glob(name):
+                leftover.unlink()
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+    info = read_json(folder / INFO)
+    return info
+
+
+def look_epochs(epochs: int) -> list[int]:
+    """Evenly spread epochs to score the validation split after, counted from 0, the last among them."""
+    return sorted({max(round(epochs * (i + 1) / LOOKS), 1) - 1 for i in range(LOOKS)})
+
+
+class KeepBest(Callback):
+    """Keep the weights of the epoch that scored best on the validation split, the earlier one of equals.
+
+    Args:
+        path: of the weights.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def of(history: list[dict[str, float]]) -> dict[str, float]:
+        """The best look so far."""
+        return max(history, key=lambda look: look["top1"])
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the weights that were just scored: averaged ones, where the protocol has an EMA."""
+        assert isinstance(pl_module, EvalModule)
+        if trainer.is_global_zero and self.of(pl_module.history) is pl_module.history[-1]:
+            state = {name: tensor.cpu().contiguous() for name, tensor in pl_module.net.state_dict().items()}
+            with atomic_write(self.path) as temporary:
+                save_file(state, temporary)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on, to the test, with the weights kept."""
+        assert isinstance(pl_module, EvalModule)
+        pl_module.adopt(load_file(self.path))
