@@ -1,0 +1,17 @@
+"""Networks: every one by its name, trained ones as frozen teachers, and the tensors inside them."""
+
+from vdc.nets.base import Scheme, VideoNet, channels_last
+from vdc.nets.teacher import Teacher, load_teacher, save_teacher, taps
+from vdc.nets.zoo import build, names
+
+__all__ = [
+    "Scheme",
+    "Teacher",
+    "VideoNet",
+    "build",
+    "channels_last",
+    "load_teacher",
+    "names",
+    "save_teacher",
+    "taps",
+]

@@ -1,0 +1,197 @@
+"""Trained networks: saved as a folder, loaded frozen, and tapped for the tensors inside them.
+
+A teacher folder holds `teacher.json` (network, options, classes, clips, normalisation, whatever the trainer
+adds, and the hash of the weights) and `weights.safetensors`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vdc.nets.base import VideoNet
+from vdc.nets.zoo import build
+from vdc.ops.files import atomic_write, read_json, sha256, write_json
+from vdc.spec import MEAN, STD, ClipSpec
+
+INFO, WEIGHTS = "teacher.json", "weights.safetensors"
+FORMAT = 1
+
+
+class Teacher(nn.Module):
+    """A trained network that stays as it is: in eval mode, no gradient to its weights, whatever is called.
+
+    Gradients to its input do flow.
+
+    Args:
+        net: with its trained weights.
+        info: what `teacher.json` holds.
+        path: folder it came from.
+    """
+
+    def __init__(self, net: VideoNet, info: dict[str, Any], path: Path) -> None:
+        super().__init__()
+        self.net, self.info, self.path = net, info, path
+        self.name, self.num_classes, self.spec = net.name, net.num_classes, net.spec
+        self.classes: list[str] = info["classes"]
+        self.digest: str = info["sha256"]  # of the weights file
+        self.train()
+        self.requires_grad_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of clips (N, C, T, H, W)."""
+        return self.net(x)  # type: ignore[no-any-return]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pooled embedding (N, D) of clips (N, C, T, H, W)."""
+        return self.net.features(x)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Flattened last map (N, D') of clips (N, C, T, H, W)."""
+        return self.net.embed(x)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode."""
+        return super().train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Stay without gradients to the weights."""
+        return super().requires_grad_(False)
+
+    @property
+    def nbytes(self) -> int:
+        """Exact bytes of the weights and buffers."""
+        return sum(t.numel() * t.element_size() for t in self.net.state_dict().values())
+
+
+def save_teacher(path: str | Path, net: VideoNet, info: Mapping[str, Any]) -> None:
+    """Write a teacher folder; other files in it are left alone.
+
+    Args:
+        path: the folder, made if missing.
+        net: the trained network; it says its own name, options and clips.
+        info: `classes` (K names in label order), and anything else JSON can hold: accuracy, recipe,
+            fingerprint.
+
+    Raises:
+        ValueError: `classes` is missing or not K names.
+    """
+    path = Path(path)
+    if len(info.get("classes", ())) != net.num_classes:
+        raise ValueError(f"a teacher of {net.num_classes} classes needs as many names in info['classes']")
+    with atomic_write(path / WEIGHTS) as weights:
+        save_file({key: value.cpu().contiguous() for key, value in net.state_dict().items()}, weights)
+        full = {
+            **info,
+            "format": FORMAT,
+            "net": net.name,
+            "options": net.options,
+            "num_classes": net.num_classes,
+            "spec": asdict(net.spec),
+            "mean": MEAN,
+            "std": STD,
+            "sha256": sha256(weights),
+        }
+        write_json(path / INFO, full)
+
+
+def load_teacher(path: str | Path, classes: list[str] | None = None, spec: ClipSpec | None = None) -> Teacher:
+    """A frozen network from its folder.
+
+    Args:
+        path: the folder.
+        classes: names the data has, in label order; `None` checks nothing.
+        spec: clips it will be shown; `None` checks nothing.
+
+    Raises:
+        FileNotFoundError: there is no teacher, with the command that trains one.
+        ValueError: another class list, other frames or size, a changed file.
+    """
+    path = Path(path)
+    for name in (INFO, WEIGHTS):
+        if not (path / name).is_file():
+            raise FileNotFoundError(
+                f"no teacher in {path}: {name} is missing; train one with `vdc pretrain --net minic3d ...` "
+                "(or another net) on the same data, or name the folder of one"
+            )
+    info = read_json(path / INFO)
+    try:
+        if info["format"] != FORMAT:
+            raise ValueError(f"{path / INFO} is of format {info['format']}, this version reads {FORMAT}")
+        stored, known, digest = ClipSpec(**info["spec"]), info["classes"], info["sha256"]
+        make = partial(build, info["net"], info["num_classes"], stored, **info["options"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path / INFO} is not what `vdc pretrain` writes: {error}") from error
+    if classes is not None:
+        _check_classes(path, known, classes)
+    if spec is not None and (spec.frames, spec.size) != (stored.frames, stored.size):
+        raise ValueError(
+            f"teacher {path} was trained on {stored.frames} frames of {stored.size} px, the data has "
+            f"{spec.frames} of {spec.size} px: train one for these clips, or change spec.frames and spec.size"
+        )
+    if (found := sha256(path / WEIGHTS)) != digest:
+        raise ValueError(
+            f"{path / WEIGHTS} changed since it was written: sha256 {found[:12]}, expected {digest[:12]}"
+        )
+    net = make()
+    net.load_state_dict(load_file(path / WEIGHTS))
+    return Teacher(net, info, path)
+
+
+def _check_classes(path: Path, known: list[str], classes: list[str]) -> None:
+    """Refuse a teacher of another class list."""
+    if len(known) != len(classes):
+        raise ValueError(
+            f"teacher {path} knows {len(known)} classes, the data has {len(classes)}: train one on this data"
+        )
+    for label, (mine, yours) in enumerate(zip(known, classes, strict=True)):
+        if mine != yours:
+            raise ValueError(
+                f"teacher {path} has another class list: class {label} is {mine!r} there, {yours!r} in the "
+                "data; train one on this data"
+            )
+
+
+Kind = Literal["norm", "conv"]
+_KINDS: dict[Kind, tuple[type[nn.Module], ...]] = {"norm": (_BatchNorm, nn.GroupNorm), "conv": (nn.Conv3d,)}
+
+
+@contextmanager
+def taps(net: nn.Module, kinds: tuple[Kind, ...] = ("norm", "conv")) -> Iterator[dict[str, Tensor]]:
+    """Collect the inputs of 3-D layers while a network runs: what statistics matching compares (EDC, eq. 5).
+
+    Tensors are those of the forward pass itself, not copies: gradients flow through them. Taps may be nested.
+
+    Args:
+        net: a network or a `Teacher`; names do not depend on which.
+        kinds: `norm`: every batch norm (R(2+1)D's inner ones too) and `GroupNorm` of clips; `conv`: every
+            `Conv3d`.
+
+    Yields:
+        Layer name -> input (N, C, T, H, W) of the latest forward pass, in forward order.
+    """
+    inner = net.net if isinstance(net, Teacher) else net
+    inputs: dict[str, Tensor] = {}
+
+    def collect(name: str, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if args[0].ndim == 5:
+            inputs.pop(name, None)  # a second pass is in forward order too
+            inputs[name] = args[0]
+
+    wanted = tuple(kind for key in kinds for kind in _KINDS[key])
+    handles = [
+        layer.register_forward_pre_hook(partial(collect, name))
+        for name, layer in inner.named_modules()
+        if isinstance(layer, wanted)
+    ]
+    try:
+        yield inputs
+    finally:
+        for handle in handles:
+            handle.remove()

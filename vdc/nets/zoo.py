@@ -1,0 +1,147 @@
+"""Every network by its name: our own, and any video network of torchvision."""
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model, list_models, video
+
+from vdc.nets.base import Scheme, VideoNet
+from vdc.nets.convnet import ConvNet2d, FrameNet
+from vdc.nets.minic3d import MiniC3D
+from vdc.nets.resnet3d import LAYOUTS, ResNet3d
+from vdc.spec import ClipSpec
+
+
+class TorchvisionNet(VideoNet):
+    """A video network of torchvision, without pretrained weights.
+
+    Args:
+        num_classes: K.
+        spec: the clips it is built for. MViT's position tables are for 16 frames of 224 px only.
+        name: in `torchvision.models.video`.
+    """
+
+    def __init__(self, num_classes: int, spec: ClipSpec, name: str) -> None:
+        super().__init__(name, num_classes, spec)
+        if name.startswith("mvit") and (spec.frames, spec.size) != (16, 224):
+            raise ValueError(
+                f"net {name} has position tables for 16 frames of 224 px only, got {spec.frames} frames of "
+                f"{spec.size} px: set spec.frames and spec.size, or choose another net"
+            )
+        self.net: nn.Module = get_model(name, weights=None, num_classes=num_classes)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """What the network pools (N, C', t, h, w); in MViT, which pools nothing, its class token (N, C')."""
+        seen: list[Tensor] = []
+        pooling = self.net.get_submodule("head" if self.name.startswith("mvit") else "avgpool")
+        handle = pooling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            self.net(x)
+        finally:
+            handle.remove()
+        return seen[0]
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Mean over time and space, (N, C')."""
+        return maps.flatten(2).mean(2) if maps.ndim > 2 else maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of clips (N, C, T, H, W)."""
+        return self.net(x)  # type: ignore[no-any-return]
+
+    def reset_parameters(self, scheme: Scheme, generator: torch.Generator) -> None:
+        """Start afresh by torchvision's own rule, whichever the scheme; for its ResNets that is `kaiming`."""
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            fresh = get_model(self.name, weights=None, num_classes=self.num_classes)
+        self.net.load_state_dict(fresh.state_dict())
+
+
+OWN: dict[str, partial[Any]] = {
+    "minic3d": partial(MiniC3D),
+    **{name: partial(ResNet3d, name=name) for name in LAYOUTS},
+    "cnn_mean": partial(FrameNet, head="mean"),
+    "cnn_gru": partial(FrameNet, head="gru"),
+    "cnn_lstm": partial(FrameNet, head="lstm"),
+    "convnet2d": partial(ConvNet2d),
+}
+
+
+def names() -> list[str]:
+    """Names that `build` knows: our own first, then torchvision's."""
+    return [*OWN, *list_models(module=video)]
+
+
+def build(name: str, num_classes: int, spec: ClipSpec, **options: object) -> VideoNet:
+    """A fresh network, in training mode on the CPU, its weights drawn from torch's global generator.
+
+    Args:
+        name: one of `names()`.
+        num_classes: K.
+        spec: the clips it will see.
+        options: of that network, e.g. `norm` and `head` of minic3d.
+
+    Raises:
+        ValueError: an unknown name or option, or clips too short or too small for the network.
+    """
+    if name not in names():
+        near = get_close_matches(name, names(), n=3, cutoff=0.4) or names()
+        raise ValueError(f"net {name!r} is unknown: did you mean {', '.join(near)}?")
+    if num_classes < 1:
+        raise ValueError(f"net {name}: num_classes must be at least 1, got {num_classes}")
+    maker = OWN.get(name) or partial(TorchvisionNet, name=name)
+    known = inspect.signature(maker).parameters.keys() - {"num_classes", "spec"} - maker.keywords.keys()
+    if unknown := sorted(options.keys() - known):
+        allowed = f"its options are {', '.join(sorted(known))}" if known else "it has none"
+        raise ValueError(f"net {name} has no option {unknown[0]!r}: {allowed}")
+    make = partial(maker, num_classes, **options)
+    with torch.device("meta"):  # neither memory nor arithmetic until the clips are known to fit
+        net = make(spec=spec)
+    if not _takes(net):
+        raise ValueError(_refusal(name, make, spec))
+    net.to_empty(device="cpu")
+    net.reset_parameters("default", torch.default_generator)
+    return net
+
+
+def _takes(net: VideoNet) -> bool:
+    """Whether a network on the meta device accepts the clips it was built for."""
+    clips = torch.empty(2, 3, net.spec.frames, net.spec.size, net.spec.size, device="meta")
+    try:
+        net.eval()(clips)
+    except RuntimeError:  # a kernel larger than its input, or an empty output
+        return False
+    finally:
+        net.train()
+    return True
+
+
+def _refusal(name: str, make: Callable[..., VideoNet], spec: ClipSpec) -> str:
+    """Why `spec` does not fit, with the least frames and pixels that do."""
+
+    def fits(frames: int, size: int) -> bool:
+        with torch.device("meta"):
+            return _takes(make(spec=ClipSpec(frames=frames, size=size)))
+
+    size = _least(lambda size: fits(64, size), 512)  # every net takes 64 frames of 512 px
+    frames = _least(lambda frames: fits(frames, 512), 64)
+    limits = (("spec.frames", spec.frames, frames), ("spec.size", spec.size, size))
+    short = " and ".join(
+        f"{flag} at least {least}, not {given}" for flag, given, least in limits if given < least
+    )
+    return f"net {name} needs {short}: its strides and poolings leave nothing of a smaller clip"
+
+
+def _least(fits: Callable[[int], bool], limit: int) -> int:
+    """The least number in 1..`limit` that fits, by bisection."""
+    low, high = 1, limit
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle + 1, high)
+    return low
