@@ -280,3 +280,15 @@ def test_one_draws_one_family_and_all_applies_each_in_turn(monkeypatch):
 def test_an_unknown_family_is_refused():
     with pytest.raises(ValueError, match="augmentation 'colour' in 'colour_flip' is not one of color, crop"):
         diff_augment(clips(), generator(0), "colour_flip")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_draws_and_crops_what_a_cpu_does():
+    source, boxes = clips(4, h=40, w=30), random_boxes(4, 40, 30, generator(0))
+    cropped = resized_crop(source.cuda(), boxes, 24)
+    torch.testing.assert_close(cropped.cpu(), resized_crop(source, boxes, 24), rtol=0, atol=1e-5)
+    for shared in (True, False):
+        there = diff_augment(source.cuda(), generator(1), mode="all", shared=shared)
+        here = diff_augment(source, generator(1), mode="all", shared=shared)
+        torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-4)

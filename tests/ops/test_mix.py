@@ -65,3 +65,12 @@ def test_mixing_depends_on_the_generator_alone_and_takes_soft_labels():
 def test_gradients_follow_the_pixels():
     clips = torch.randn(3, 1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: cutmix(x, torch.arange(3), generator(2))[0] ** 2, clips)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_mixes_what_a_cpu_does():
+    here = cutmix(numbered(4), torch.arange(4), generator(3))
+    there = cutmix(numbered(4).cuda(), torch.arange(4).cuda(), generator(3))
+    for a, b in zip(here, there, strict=True):
+        assert torch.equal(b.cpu(), a)

@@ -122,3 +122,11 @@ def test_the_start_spreads_by_squared_distance():
     assert sum(first) == pytest.approx(1000, abs=110)  # 4 standard deviations
     assert first[1] / sum(first) == pytest.approx(9 / 10, abs=0.04)  # 3^2 / (1^2 + 3^2)
     assert not any(a == b for a, b in draws)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_chooses_what_a_cpu_does():
+    features = points(30, 5, 0)
+    for choose in (herding, k_center, lambda f, k: kmeans_medoids(f, k, generator(0))):
+        assert choose(features.cuda(), 7).tolist() == choose(features, 7).tolist()

@@ -206,3 +206,11 @@ def test_a_parametric_view_refines_the_duplicated_clip():
 def test_clips_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"spec.stored_frames is 16, but these clips hold 8 frames"):
         apply_view(counting(1, 3, 8, 1, 1), ClipSpec(frames=8, stored_frames=16, window="slide"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_sees_what_a_cpu_does():
+    spec = ClipSpec(frames=8, stored_frames=16, window="slide", window_frames=4, interpolation="linear")
+    clips, starts = torch.randn(3, 3, 16, 4, 4), draw_starts(3, spec, generator(0))
+    torch.testing.assert_close(apply_view(clips.cuda(), spec, starts).cpu(), apply_view(clips, spec, starts))
