@@ -22,6 +22,15 @@ def test_atomic_write_makes_folders_and_leaves_only_the_file(tmp_path):
     assert (tmp_path / "a" / "x.mp4").read_text() == "new"
 
 
+def test_somebody_reading_the_old_file_is_not_disturbed(tmp_path):
+    (tmp_path / "x").write_text("old")
+    with (tmp_path / "x").open() as reader:
+        with atomic_write(tmp_path / "x") as path:
+            path.write_text("new")
+        assert reader.read() == "old"
+    assert (tmp_path / "x").read_text() == "new"
+
+
 def test_atomic_write_keeps_the_old_file_when_the_block_fails(tmp_path):
     (tmp_path / "x").write_text("old")
     with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "x") as path:
