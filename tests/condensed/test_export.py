@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from tests.condensed.conftest import K, make_labels, make_set, stored_frames
-from vdc.condensed.export import contact_sheet, enlarge, export, folder_names, grid, write_gif, write_mp4
+from vdc.condensed.export import contact_sheet, enlarge, export, folder_names, grid, write_gif
 from vdc.condensed.format import load
 from vdc.memory import restore
 from vdc.ops.pixels import to_frames
@@ -24,27 +24,6 @@ def decode(path):
 def ramp(height=16, width=16):
     """8 frames, frame t grey 30 * t."""
     return (30 * torch.arange(8)).to(torch.uint8).view(8, 1, 1, 1).expand(8, height, width, 3)
-
-
-@pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p"])
-def test_a_decoded_frame_tells_its_index(tmp_path, pixels):
-    write_mp4(tmp_path / "x.mp4", ramp(), fps=8, pixels=pixels)
-    found = decode(tmp_path / "x.mp4")
-    assert found.shape == (8, 16, 16, 3)
-    assert (np.rint(found.mean((1, 2, 3)) / 30) == np.arange(8)).all()
-
-
-def test_odd_sides_are_made_even_by_repeating_the_last_line(tmp_path):
-    write_mp4(tmp_path / "x.mp4", ramp(15, 17))
-    found = decode(tmp_path / "x.mp4")
-    assert found.shape == (8, 16, 18, 3)
-    assert np.abs(found[4].astype(int) - 120).max() <= 2
-
-
-def test_noise_survives_full_colour_resolution(tmp_path):
-    noise = torch.randint(256, (4, 15, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    write_mp4(tmp_path / "x.mp4", noise, crf=4, pixels="yuv444p")
-    assert np.abs(decode(tmp_path / "x.mp4").astype(int) - noise.numpy()).mean() < 4
 
 
 def test_an_animation_plays_all_frames_forever():

@@ -45,7 +45,14 @@ def encode(
     return count
 
 
-def write_mp4(path: str | Path, frames: Tensor, fps: int = 8, crf: int = 18, pixels: str = "yuv420p") -> None:
+def write_mp4(
+    path: str | Path,
+    frames: Tensor,
+    fps: int = 8,
+    crf: int = 18,
+    pixels: str = "yuv420p",
+    gop: int | None = None,
+) -> None:
     """Write a clip that every player shows.
 
     Args:
@@ -54,6 +61,7 @@ def write_mp4(path: str | Path, frames: Tensor, fps: int = 8, crf: int = 18, pix
         fps: frames per second.
         crf: of libx264; 18 looks the same, 0 is lossless up to the change of colour space.
         pixels: `yuv420p` plays everywhere; `yuv444p` keeps colour at full resolution.
+        gop: most frames from one that decodes alone to the next; libx264's choice where not given.
     """
     if pixels == "yuv420p":
         planes = frames.movedim(-1, 0).float()
@@ -62,4 +70,5 @@ def write_mp4(path: str | Path, frames: Tensor, fps: int = 8, crf: int = 18, pix
         )
     images = frames.byte().contiguous().numpy()
     made = (av.VideoFrame.from_ndarray(image, format="rgb24") for image in images)
-    encode(path, made, images.shape[1:3], fps, {"crf": str(crf), "preset": "medium"}, pixels)
+    options = {"crf": str(crf), "preset": "veryfast"} | ({} if gop is None else {"g": str(gop)})
+    encode(path, made, images.shape[1:3], fps, options, pixels)
