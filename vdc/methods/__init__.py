@@ -1,0 +1,6 @@
+"""Condensation methods: importing a class here is what lets a config name it."""
+
+from vdc.methods.base import Condenser
+from vdc.methods.selection import RDED, Herding, KCenter, Random
+
+__all__ = ["RDED", "Condenser", "Herding", "KCenter", "Random"]

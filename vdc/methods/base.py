@@ -1,4 +1,4 @@
-"""Condenser: what every condensation method is, a LightningModule whose parameters are the synthetic videos."""
+"""Condenser: what every condensation method is, a LightningModule whose parameters are the stored items."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
@@ -22,9 +22,9 @@ MemoryCallable = Callable[[int, int, ClipSpec], Memory]
 class Condenser(LightningModule):
     """Learn or choose a few videos per class that teach a network what the full set teaches.
 
-    A method says what to match: `context` draws everything random about a step once, `loss` compares. They are apart
-    so that a smaller prefix of the set can be compared under the same context (multi-size). A method that chooses
-    instead of learning writes its own `training_step` (see `selection.py`).
+    A method says what to match: `context` draws everything random about a step once, `loss` compares. They
+    are apart so that a smaller prefix of the set can be compared under the same context (multi-size). A
+    method that chooses instead of learning writes its own `training_step` (see `selection.py`).
 
     Args:
         num_classes: K, linked from the data.
@@ -55,11 +55,13 @@ class Condenser(LightningModule):
         self.num_classes, self.spec, self.ipc = num_classes, spec, ipc
         self.memory = memory(num_classes, ipc, spec)
         self.optimizer, self.init, self.seed, self.out = optimizer, init, seed, out
-        self.config: dict[str, Any] = {}  # the whole run's configuration, set by the command line, for the manifest
+        self.config: dict[
+            str, Any
+        ] = {}  # the whole run's configuration, set by the command line, for the manifest
         self.strict_loading = False  # a checkpoint holds the memory, not the teachers
         self._resumed = False
 
-    # -- what a method writes ------------------------------------------------------------------------------------
+    # -- what a method writes ----------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Load teachers and cache statistics: once per process, on the device, before the first step."""
@@ -82,7 +84,7 @@ class Condenser(LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} writes neither `loss` nor its own `training_step`")
 
-    # -- what methods use ----------------------------------------------------------------------------------------
+    # -- what methods use --------------------------------------------------------------------------------
 
     @property
     def data(self) -> RealData:
@@ -102,14 +104,18 @@ class Condenser(LightningModule):
         """Window starts for n clips of this step."""
         return draw_starts(n, self.spec, self.rng("view"))
 
-    # -- Lightning -----------------------------------------------------------------------------------------------
+    # -- Lightning ---------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Prepare, and fill the memory unless a checkpoint did."""
         if str(self.trainer.precision) in ("bf16-true", "16-true"):
-            raise ValueError(f"--trainer.precision {self.trainer.precision} rounds the learnt pixels: use bf16-mixed")
+            raise ValueError(
+                f"--trainer.precision {self.trainer.precision} rounds the learnt pixels: use bf16-mixed"
+            )
         self.prepare()
-        if not self._resumed:
+        if self._resumed:
+            self.memory.clamp()
+        else:
             self.fill()
 
     def fill(self) -> None:
@@ -140,16 +146,16 @@ class Condenser(LightningModule):
         wanted = (self.spec.stored, self.spec.size)
         if source.classes != self.data.classes or per_class < wants or shape != wanted:
             raise ValueError(
-                f"--model.init_args.init {self.init}: {stored.num_classes} classes x {per_class} clips of {shape[0]} "
-                f"frames, {shape[1]} px; needed the {self.num_classes} classes of the data x {wants} of {wanted[0]} "
-                f"frames, {wanted[1]} px"
+                f"--model.init_args.init {self.init}: {stored.num_classes} classes x {per_class} clips of "
+                f"{shape[0]} frames, {shape[1]} px; needed the {self.num_classes} classes of the data x "
+                f"{wants} of {wanted[0]} frames, {wanted[1]} px"
             )
         return stored
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Keep the stored pixels displayable; make dropout and friends depend on the step alone.
 
-        Both so that a resumed run repeats the uninterrupted one: checkpoints are written before a step's end hook.
+        Here, because checkpoints are written before a step's end hook, and a resumed run repeats the other.
         """
         self.memory.clamp()
         torch.manual_seed(derive(self.seed, "step", self.global_step, self.global_rank))
@@ -175,7 +181,9 @@ class Condenser(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Strict where it matters: the whole memory must be there."""
         if missing := self.state_dict().keys() - checkpoint["state_dict"].keys():
-            raise ValueError(f"--ckpt_path: the checkpoint lacks {', '.join(sorted(missing))}: it is of another memory")
+            raise ValueError(
+                f"--ckpt_path: the checkpoint lacks {', '.join(sorted(missing))}: it is of another memory"
+            )
         self._resumed = True
 
     def stored_labels(self) -> Labels:
@@ -183,9 +191,12 @@ class Condenser(LightningModule):
         logits = self.memory.logits
         return Labels(hard=self.memory.labels, soft=None if logits is None else logits.detach().half().cpu())
 
+    def on_train_end(self) -> None:
+        """Keep the stored pixels displayable after the last step too."""
+        self.memory.clamp()
+
     def on_fit_end(self) -> None:
         """Write the condensed set."""
-        self.memory.clamp()
         if self.out is None or not self.trainer.is_global_zero or self.trainer.interrupted:
             return
         save(
