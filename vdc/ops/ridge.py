@@ -8,9 +8,9 @@ from torch.nn import functional as F
 def ridge_predict(support: Tensor, labels: Tensor, targets: Tensor, reg: float = 1e-6) -> Tensor:
     """Predictions for `targets` of ridge regression on `support` (FRePo: Zhou et al., NeurIPS 2022).
 
-    F_t F_s' (F_s F_s' + reg tr(F_s F_s') / n I)^-1 Y_s, solved in float64 through a Cholesky factor. Where
-    rounding leaves the kernel not positive definite (repeated clips with reg 0, features all zero), the
-    diagonal is raised tenfold until it is: finite inputs give finite predictions and gradients.
+    F_t F_s' (F_s F_s' + reg tr(F_s F_s') / n I)^-1 Y_s, solved in float64 through a Cholesky factor. The
+    diagonal is 1e-12 larger, and raised tenfold while rounding leaves the kernel not positive definite (clips
+    that repeat, with reg 0): finite inputs give finite predictions and gradients.
 
     Args:
         support: features F_s of synthetic clips, (n, ...).
@@ -29,17 +29,17 @@ def ridge_predict(support: Tensor, labels: Tensor, targets: Tensor, reg: float =
 
 
 def _factor(kernel: Tensor, ridge: Tensor, reg: float) -> Tensor:
-    """Cholesky factor of kernel + reg * ridge * I, with the least extra diagonal that makes it exist."""
+    """Cholesky factor of kernel + reg * ridge * I, with the extra diagonal, from 1e-12 on, that it needs."""
     if not torch.isfinite(ridge):
         raise ValueError("features of the synthetic clips are not finite: lower the learning rate")
     eye = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
     factor: Tensor
-    extra = 0.0
+    extra = 1e-12
     while True:
         factor, failed = torch.linalg.cholesky_ex(kernel + (reg * ridge + extra) * eye)
         if not failed:
             return factor
-        extra = max(10 * extra, 1e-12 * ridge.item(), 1e-12)
+        extra = max(10 * extra, 1e-12 * ridge.item())
 
 
 def centred_labels(labels: Tensor, num_classes: int) -> Tensor:

@@ -66,10 +66,10 @@ def patch_moments(x: Tensor, window: int = 16) -> Stat:
     """
     n, c, t, h, w = x.shape
     height, width = (-(-side // window) * window for side in (h, w))
-    frames = x.transpose(1, 2).flatten(0, 1)
+    frames = x.flatten(0, 1)
     if (height, width) != (h, w):
         frames = F.interpolate(frames, (height, width), mode="bilinear")
-    grid = frames.reshape(n, t * c, height // window, window, width // window, window)
+    grid = frames.reshape(n, c * t, height // window, window, width // window, window)
     return channel_moments(grid.permute(0, 2, 4, 1, 3, 5).flatten(1, 2))
 
 
@@ -227,4 +227,5 @@ def flatness(
             `batchmean` is weight K * w with `mean`.
     """
     slow = (slow_logits.detach() / temperature).softmax(1)
-    return F.kl_div((logits / temperature).log_softmax(1), slow, reduction=reduction)
+    divergence = F.kl_div((logits / temperature).log_softmax(1), slow, reduction="batchmean")
+    return divergence / logits.shape[1] if reduction == "mean" else divergence

@@ -180,7 +180,7 @@ def _walk(
                 found[key] = found[key] - lr * v if key in found else -lr * v
             if carry and i > 0:
                 lam = lam - lr * slopes[-1]
-        del g, slope  # with them goes this step's graph, before the next one's is built
+        del g, slope  # what is left of this graph, before the next one is built
     return value.detach(), d_lr, found
 
 
