@@ -5,12 +5,13 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from vdc.memory.base import Memory
+from vdc.memory.multiformation import MultiFormation
 from vdc.memory.pixels import Pixels
 from vdc.spec import ClipSpec
 
-__all__ = ["Memory", "Pixels", "restore"]
+__all__ = ["Memory", "MultiFormation", "Pixels", "restore"]
 
-MEMORIES: tuple[type[Memory], ...] = (Pixels,)  # those a condensed set may name
+MEMORIES: tuple[type[Memory], ...] = (MultiFormation, Pixels)  # those a condensed set may name
 
 
 class Stored(Protocol):
