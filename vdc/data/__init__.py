@@ -1,0 +1,5 @@
+"""Real videos: lists, decoding, loaders."""
+
+from vdc.data.real import RealData
+
+__all__ = ["RealData"]
