@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 class Teacher(nn.Module):
-    """A trained network that stays as it is: in eval mode, no gradient to its weights, whatever is called.
+    """A trained network that stays as it is: `train` and `requires_grad_` leave it in eval mode and frozen.
 
     Gradients to its input do flow.
 
