@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 
 from vdc.condensed.format import CLIPS, LABELS, CondensedSet, load, save
@@ -13,7 +12,7 @@ from vdc.data import RealData
 from vdc.eval.module import EvalModule
 from vdc.eval.relabel import relabel
 from vdc.eval.resident import CondensedData
-from vdc.eval.results import Task, first_process
+from vdc.eval.results import Task, first_process, wait_for_all
 from vdc.eval.run import MakeTrainer, Running
 from vdc.eval.settings import Protocol, check_epochs
 from vdc.memory import Pixels
@@ -116,6 +115,7 @@ def evaluate_full(
         The results as written, per student.
     """
     running = Running(trainer, progress, checkpoint_every)
+    data.setup("test")
     settled = (protocol or Protocol()).with_labels("hard")
     videos, spec = len(data.labels), data.spec
     about = {
@@ -126,7 +126,7 @@ def evaluate_full(
         "bytes": {"clips": videos * clip_bytes(spec), "labels": videos, "teacher": 0},
         "source": data.fingerprint(),
     }
-    identity = {"data": data.fingerprint(), "batch_size": data.batch_size}
+    identity = {"data": data.fingerprint(), "batch_size": data.batch_size, "test_data": test_identity(data)}
     results = []
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
@@ -190,24 +190,37 @@ def condensed_task(
         "teacher": teacher,
         "bytes": data.nbytes,
         "source": condensed.manifest["source"],
-        "test_data": data.real.fingerprint(),
+        "test_data": test_identity(data.real),
     }
     identity = {
         "clips": files[CLIPS]["sha256"],
         "labels": files[LABELS]["sha256"] if kind in ("soft", "views") else None,
         "ipc": condensed.ipc,
         "teacher": teacher,
-        "test_data": data.real.fingerprint(),
+        "test_data": test_identity(data.real),
     }
     return Task(student, net_options, data.protocol, condensed.spec, about, identity, folder, name)
+
+
+def test_identity(data: RealData) -> dict[str, Any]:
+    """The test videos, and how they are shown."""
+    found = data.fingerprint()
+    return {
+        "videos": found["test"],
+        "decoder": found["decoder"],
+        "load_size": found["load_size"],
+        "test_clips": data.test_clips,
+        "short_video": data.short_video,
+    }
 
 
 def check_match(condensed: CondensedSet, data: RealData) -> None:
     """Refuse test videos that are not what the set was condensed for.
 
     Raises:
-        ValueError: other classes, or another clip shape.
+        ValueError: no test videos, other classes, or another clip shape.
     """
+    data.setup("test")
     if condensed.classes != data.classes:
         odd = sorted(set(condensed.classes) ^ set(data.classes))[:3] or ["another order"]
         raise ValueError(
@@ -237,20 +250,19 @@ def make_random_twin(data: CondensedData, folder: Path, teacher: str | None, pro
     assert data.real is not None
     condensed, real, kind = data.set, data.real, data.protocol.labels
     twin = folder / f"random_twin_ipc{condensed.ipc}"
-    if first_process():
-        known = load(twin) if twin.exists() else None
-        if known is None or known.spec != condensed.spec or known.manifest["source"] != real.fingerprint():
-            memory = Pixels(condensed.num_classes, condensed.ipc, condensed.spec)
-            memory.initialise(real.sample(condensed.ipc, 0))
+    wait_for_all()  # nobody looks before everybody can: the first process writes below
+    known = load(twin) if twin.exists() else None
+    if known is None or known.spec != condensed.spec or known.manifest["source"] != real.fingerprint():
+        memory = Pixels(condensed.num_classes, condensed.ipc, condensed.spec)
+        memory.initialise(real.sample(condensed.ipc, 0))  # in all processes: they share what they decode
+        if first_process():
             save(
                 twin, memory, Labels(memory.labels), classes=condensed.classes, source=real.fingerprint(),
                 method="Random", config={}, seed=0,
             )  # fmt: skip
-            known = load(twin)
-        if kind in ("soft", "views") and getattr(known.labels, kind) is None:
-            label_like(condensed, twin, teacher, kind, progress)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+    if kind in ("soft", "views") and first_process() and getattr(load(twin).labels, kind) is None:
+        label_like(condensed, twin, teacher, kind, progress)
+    wait_for_all()
     return twin
 
 

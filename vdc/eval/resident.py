@@ -26,11 +26,9 @@ def epoch_batches(
     """Clip rows of every step of an epoch, for one process.
 
     Each row comes once per epoch, in an order that depends on (seed, epoch); the last batch may be small.
-    Processes share every batch: where it does not divide, its first rows come twice, and all take equal steps.
+    Processes share every batch: where it does not divide, its first rows come twice, so all take equal steps.
     """
-    parts = torch.randperm(rows, generator=generator(seed, "order", epoch)).tensor_split(
-        list(range(batch, rows, batch))
-    )
+    parts = torch.split(torch.randperm(rows, generator=generator(seed, "order", epoch)), batch)
     even = [part[torch.arange(-(-len(part) // world) * world) % len(part)] for part in parts]
     return [part[rank::world] for part in even]
 

@@ -137,6 +137,12 @@ def first_process() -> bool:
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
+def wait_for_all() -> None:
+    """Until every process is here."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 def reference_best(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The published habit: the best of each run's last looks at the test set. Never the primary number."""
     looks = [[*run["checks"], run] for run in runs]

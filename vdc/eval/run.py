@@ -1,7 +1,8 @@
 """One training run of a network and its test, resumable after a kill."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from vdc.eval.callbacks import Checks, EpochBar, Resumable
 from vdc.eval.module import EvalModule
 
 MakeTrainer = Callable[..., Trainer]
+NOISE = (
+    ".*does not have many workers",  # small machines want none
+    ".*treespec, LeafSpec",  # Lightning 2.6 on torch >= 2.14
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Running:
         data: LightningDataModule,
         folder: Path,
         title: str,
-        checks: Iterable[int] = (),
+        checks: Sequence[int] = (),
         extra: Callback | None = None,
     ) -> float:
         """Train and test, going on from the checkpoint in `folder` if there is one.
@@ -62,6 +67,7 @@ class Running:
                 enable_checkpointing=False,
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
+                limit_val_batches=1.0 if checks else 0,
                 log_every_n_steps=1,
                 use_distributed_sampler=False,
             )
@@ -73,11 +79,14 @@ class Running:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's lines about devices and limits, which every one of many short runs would repeat."""
+    """Without Lightning's lines about devices, limits and workers: each of many short runs would repeat them."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            for message in NOISE:
+                warnings.filterwarnings("ignore", message)
+            yield
     finally:
         log.setLevel(level)

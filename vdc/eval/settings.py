@@ -33,7 +33,7 @@ class Protocol:
             `views`, or a `live` teacher on exactly the augmented batch; `None` is the richest that is stored.
         base_batch: batch size per clip that a class holds: ten classes' worth of clips, whatever the ipc.
         batch_size: fixed batch size instead.
-        augment: `crop` (random resized crop, mirror), `dsa` (colour, mirror, one of shift, scale, turn), `none`.
+        augment: `crop` (random resized crop, mirror), `dsa` (colour, mirror, one of shift, scale, turn), none.
         crop_scale: area of the crop over that of the frame.
         flip: probability of a mirrored clip.
         cutmix: probability that a batch is mixed.
@@ -75,8 +75,11 @@ class Protocol:
         for name in ("lr", "epochs", "zeta", "temperature", "base_batch"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"protocol.{name} must be positive, got {getattr(self, name)}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"protocol.batch_size must be at least 1, got {self.batch_size}")
+        for name in ("batch_size", "clip_grad"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"protocol.{name} must be positive, got {getattr(self, name)}")
+        if self.warmup_epochs < 0:
+            raise ValueError(f"protocol.warmup_epochs must be at least 0, got {self.warmup_epochs}")
         for name, most in (("cutmix", 1.0), ("flip", 1.0), ("ema", 0.9999999)):
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"protocol.{name} must be in 0..1, got {getattr(self, name)}")

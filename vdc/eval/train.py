@@ -6,13 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file, save_file
 
 from vdc.data import RealData
 from vdc.eval.module import EvalModule
-from vdc.eval.results import first_process, versions
+from vdc.eval.results import first_process, versions, wait_for_all
 from vdc.eval.run import MakeTrainer, Running
 from vdc.eval.settings import Protocol, named
 from vdc.nets.teacher import INFO, save_teacher
@@ -52,6 +51,7 @@ def pretrain(
     Returns:
         What `teacher.json` holds.
     """
+    data.setup("test")  # hours before the test would find that there is nothing to test on
     folder = Path(out)
     settled = (protocol or named("teacher")).with_labels("hard")
     module = EvalModule(net, data.num_classes, data.spec, settled, seed, net_options)
@@ -89,8 +89,7 @@ def pretrain(
         for name in ("*.ckpt", ".*.ckpt", "*.safetensors"):
             for leftover in work.glob(name):
                 leftover.unlink()
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+    wait_for_all()
     info = read_json(folder / INFO)
     return info
 
