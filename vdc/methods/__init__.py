@@ -2,5 +2,7 @@
 
 from vdc.methods.base import Condenser
 from vdc.methods.selection import RDED, Herding, KCenter, Random
+from vdc.methods.shard import ShardStrategy
+from vdc.methods.statistics import Statistics
 
-__all__ = ["RDED", "Condenser", "Herding", "KCenter", "Random"]
+__all__ = ["RDED", "Condenser", "Herding", "KCenter", "Random", "ShardStrategy", "Statistics"]

@@ -1,25 +1,15 @@
-"""Separable methods: classes are learnt in blocks, one after another, and processes own different blocks.
-
-Float pixels and optimiser state exist for one block at a time; a finished block is kept as what will be stored.
-"""
+"""Work that processes do not share: blocks of classes, who owns which, a strategy that averages nothing."""
 
 import math
-from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from vdc.condensed.format import SHARED
-from vdc.memory import Memory, Pixels
-from vdc.methods.base import Condenser, MemoryCallable
-from vdc.ops.rng import derive, generator
-from vdc.spec import Batch, ClipSpec
 
 State = dict[str, Tensor]
 
@@ -39,22 +29,42 @@ def join(states: list[State], items: int) -> State:
     """The state of all blocks, class-major, from the states of each; `items` is K * ipc.
 
     Raises:
-        ValueError: the memory shares a tensor between classes, which blocks would learn twice.
+        ValueError: the memory shares a tensor between classes, which blocks would learn apart.
     """
     if len(states) == 1:
         return states[0]
     if shared := sorted(name for name in states[0] if name.startswith(SHARED)):
         raise ValueError(
-            f"all classes share this memory's {', '.join(shared)}, which {len(states)} blocks would learn apart: "
-            f"set model.init_args.block to at least {items}"
+            f"all classes share this memory's {', '.join(shared)}, which {len(states)} blocks would learn "
+            f"apart: set model.init_args.block to at least {items}"
         )
     return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+
+
+def gather(finished: dict[int, State], blocks: int, rank: int, world: int) -> dict[int, State]:
+    """Finished blocks of all processes on process 0; one block of each at a time, so that little is copied.
+
+    Args:
+        finished: block -> state, of the blocks this process owns.
+        blocks: of all processes.
+        rank: which process this is.
+        world: how many there are.
+    """
+    if world == 1:
+        return finished
+    mine, every = owned(blocks, rank, world), dict(finished)
+    for turn in range(len(owned(blocks, 0, world))):
+        own = (mine[turn], finished[mine[turn]]) if turn < len(mine) else None
+        parts: list[Any] = [None] * world
+        dist.gather_object(own, parts if rank == 0 else None)
+        every.update(part for part in parts if part is not None)
+    return every
 
 
 class ShardStrategy(DDPStrategy):
     """Processes that share nothing while they learn: no gradient is averaged, each writes its own checkpoint.
 
-    `--trainer.strategy shard`. The checkpoint of process r > 0 lies in the folder `rank<r>` beside the one named.
+    `--trainer.strategy shard`. The share of process r > 0 lies in a folder `rank<r>` beside the named file.
     """
 
     def configure_ddp(self) -> None:
@@ -81,8 +91,8 @@ class ShardStrategy(DDPStrategy):
         dist.all_gather_object(steps, checkpoint.get("global_step"))
         if None in steps or len(set(steps)) > 1:
             raise ValueError(
-                f"--ckpt_path {checkpoint_path}: the shares of the {self.world_size} processes are at steps {steps} "
-                "(None: not there): resume with the number of processes and from a checkpoint that all of them wrote"
+                f"--ckpt_path {checkpoint_path}: the shares of the {self.world_size} processes are at steps "
+                f"{steps} (None: not there): take a checkpoint that as many processes wrote to the end"
             )
         return checkpoint
 
@@ -92,227 +102,3 @@ class ShardStrategy(DDPStrategy):
 
 
 StrategyRegistry.register("shard", ShardStrategy, description="separable methods", override=True)
-
-
-class BlockCondenser(Condenser):
-    """A separable condenser without real batches: `iterations` steps for one block of classes, then the next.
-
-    `self.memory` holds the current block only; its class 0 is class `self.classes[0]` of the data. What a step draws
-    depends on (seed, block, step in the block), so the items do not depend on the number of processes.
-
-    Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
-        ipc: items per class.
-        memory: what is stored and learnt.
-        optimizer: of one block's parameters; every block gets a fresh one.
-        init: `real` (random training clips), `noise`, or the folder of a condensed set of the same shape.
-        iterations: steps per block.
-        block: items per block at most; a class is never split.
-        seed: of everything random; linked from `seed_everything`.
-        out: folder the condensed set is written to; `None` writes none.
-    """
-
-    separable: ClassVar[bool] = True
-    batches: ClassVar = "none"
-
-    def __init__(
-        self,
-        num_classes: int,
-        spec: ClipSpec,
-        ipc: int = 1,
-        memory: MemoryCallable = Pixels,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        init: str = "real",
-        iterations: int = 1000,
-        block: int = 100,
-        seed: int = 0,
-        out: str | None = None,
-    ) -> None:
-        if iterations < 1 or block < 1:
-            raise ValueError(f"iterations and block must be at least 1, got {iterations} and {block}")
-        blocks = class_blocks(num_classes, ipc, block)
-        super().__init__(
-            num_classes, spec, ipc, lambda _, i, s: memory(len(blocks[0]), i, s), optimizer, init, seed, out
-        )
-        self.iterations, self.blocks, self.new_memory = iterations, blocks, memory
-        self.block, self.done, self.mine = 0, 0, range(len(blocks))
-        self.finished: dict[int, State] = {}
-        self._source: Memory | None = None
-
-    # -- what a method writes ------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def begin_block(self) -> None:
-        """Forget what was learnt about the last block; called before the first step of every block."""
-
-    def block_state(self) -> State:
-        """Tensors beside memory and optimiser that the rest of the block depends on."""
-        return {}
-
-    def load_block_state(self, state: State) -> None:
-        """Take up `block_state` again, after `begin_block`."""
-
-    # -- what methods use ----------------------------------------------------------------------------------------
-
-    @property
-    def classes(self) -> range:
-        """Classes of the current block."""
-        return self.blocks[self.block]
-
-    @property
-    def step(self) -> int:
-        """Step within the current block."""
-        return self.global_step - self.done * self.iterations
-
-    @property
-    def idle(self) -> bool:
-        """Whether this process has learnt all its blocks and waits for the others."""
-        return self.done == len(self.mine)
-
-    def rng(self, *purpose: int | str, per_rank: bool = False) -> torch.Generator:
-        """A generator for one purpose of the current step, the same on whichever process the block is."""
-        return generator(self.seed, *purpose, self.block, self.step)
-
-    # -- blocks --------------------------------------------------------------------------------------------------
-
-    def setup(self, stage: str) -> None:
-        """Find this process's blocks, and how long all of them take."""
-        world = self.trainer.world_size
-        if world > 1 and not isinstance(self.trainer.strategy, ShardStrategy):
-            raise ValueError(f"{world} processes would average unrelated classes: add --trainer.strategy shard")
-        if world > len(self.blocks):
-            raise ValueError(
-                f"{world} processes for {len(self.blocks)} block(s) of {len(self.blocks[0])} classes: "
-                "lower model.init_args.block or --trainer.devices"
-            )
-        self.mine = owned(len(self.blocks), self.trainer.global_rank, world)
-        steps, limit = self.iterations * len(owned(len(self.blocks), 0, world)), self.trainer.max_steps
-        self.trainer.fit_loop.epoch_loop.max_steps = steps if limit == -1 else min(limit, steps)
-        self._open(self.mine[0])
-
-    def _open(self, block: int) -> None:
-        """Make the memory of a block, unfilled."""
-        self.block = block
-        self.memory = self.new_memory(len(self.classes), self.ipc, self.spec).to(self.device)
-
-    def _close(self) -> None:
-        """Keep what will be stored of the current block."""
-        self.memory.clamp()
-        self.finished[self.block] = {name: part.cpu() for name, part in self.memory.state().items()}
-        self.done += 1
-
-    def fill(self) -> None:
-        """Give the block's memory the clips it starts from."""
-        super().fill()
-        self.begin_block()
-
-    def initial_clips(self) -> Tensor:
-        """Clips (K, wants, C, T_c, H, W) that the block's memory starts from, per `init`."""
-        wants, side = self.memory.wants, self.spec.size
-        if self.init == "noise":
-            shape = (wants, 3, self.spec.stored, side, side)
-            clips = [torch.randn(shape, generator=generator(self.seed, "init", k)) for k in self.classes]
-            return torch.stack(clips).to(self.device)
-        if self.init == "real":
-            return self.data.sample(wants, self.seed, self.classes).to(self.device)
-        source = self._source = self._source or self.start_set()
-        per_class = len(source) // self.num_classes
-        rows = torch.tensor([k * per_class + i for k in self.classes for i in range(wants)])
-        with torch.no_grad():
-            clips, _ = source.render(rows)
-        return clips.unflatten(0, (len(self.classes), wants)).to(self.device)
-
-    # -- Lightning -----------------------------------------------------------------------------------------------
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Go to the next block where one is due.
-
-        Here and not at the end of a step, because checkpoints are written before the end of a step.
-        """
-        self.memory.clamp()
-        if not self.idle and self.global_step // self.iterations > self.done:
-            self._close()
-            if not self.idle:
-                self._open(self.mine[self.done])
-                self.fill()
-                self.trainer.strategy.setup_optimizers(self.trainer)
-        torch.manual_seed(derive(self.seed, "step", self.block, self.step))
-
-    def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
-        """One step of the current block, or an empty one while other processes still work."""
-        if self.idle:
-            return torch.stack([p.sum() for p in self.memory.parameters()]).sum() * 0
-        return super().training_step(batch, batch_idx)
-
-    def configure_optimizers(self) -> Any:
-        """The block's optimiser, its rate falling to 0 over the block by half a cosine."""
-        optimizer = self.optimizer(self.memory.parameters())
-        factor = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / self.iterations, 1.0)))
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
-
-    def _plan(self) -> dict[str, int]:
-        """What must not change between a checkpoint and its resumption."""
-        sizes = {"classes": self.num_classes, "ipc": self.ipc, "classes per block": len(self.blocks[0])}
-        return sizes | {"iterations": self.iterations, "processes": self.trainer.world_size}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the finished blocks and where this process stands."""
-        checkpoint["blocks"] = {
-            "plan": self._plan(),
-            "done": self.done,
-            "finished": self.finished,
-            "state": self.block_state(),
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the checkpoint's block.
-
-        Raises:
-            ValueError: the checkpoint is of another plan.
-        """
-        saved, plan = checkpoint["blocks"], self._plan()
-        if saved["plan"] != plan:
-            raise ValueError(f"--ckpt_path was written by a run of {saved['plan']}; this one is of {plan}")
-        self.done, self.finished = saved["done"], saved["finished"]
-        self._open(self.mine[min(self.done, len(self.mine) - 1)])
-        super().on_load_checkpoint(checkpoint)
-        self._saved = saved["state"]
-
-    def on_fit_start(self) -> None:
-        """Prepare; then begin the first block, or the resumed one where it was."""
-        super().on_fit_start()
-        if self._resumed:
-            self.begin_block()
-            self.load_block_state({name: part.to(self.device) for name, part in self._saved.items()})
-
-    def on_fit_end(self) -> None:
-        """Put the blocks of all processes together, and write the condensed set."""
-        if self.trainer.interrupted:
-            return
-        if not self.idle:
-            self._close()
-        if not self.idle:
-            rank_zero_warn(f"stopped at step {self.global_step}: later blocks are stored as they start")
-        while not self.idle:
-            self._open(self.mine[self.done])
-            self.fill()
-            self._close()
-        states = self._gathered()
-        if self.trainer.is_global_zero:
-            state = join([states[block] for block in range(len(self.blocks))], self.num_classes * self.ipc)
-            options = self.memory.options()
-            self.memory = type(self.memory).restore(state, self.num_classes, self.ipc, self.spec, **options)
-        super().on_fit_end()
-
-    def _gathered(self) -> dict[int, State]:
-        """All finished blocks on process 0, the own ones elsewhere; one block of every process at a time."""
-        states, world = dict(self.finished), self.trainer.world_size
-        for turn in range(len(owned(len(self.blocks), 0, world)) if world > 1 else 0):
-            own = (self.mine[turn], self.finished[self.mine[turn]]) if turn < len(self.mine) else None
-            parts: list[Any] = [None] * world
-            dist.gather_object(own, parts if self.trainer.is_global_zero else None)
-            states.update(part for part in parts if part is not None)
-        return states

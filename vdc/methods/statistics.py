@@ -1,0 +1,260 @@
+"""Statistics matching: items whose traces inside trained networks look like those of real clips."""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from vdc.memory import Pixels
+from vdc.methods.base import MemoryCallable
+from vdc.methods.blocks import BlockCondenser
+from vdc.methods.budget import activation_bytes
+from vdc.methods.prepass import PATCH, Measured, Watch, beside, measure, observe
+from vdc.methods.shard import State
+from vdc.nets import Teacher, load_teacher
+from vdc.ops.augment import random_boxes, resized_crop
+from vdc.ops.losses import ce
+from vdc.ops.stats import Momentum, Stat, Variance, class_target, flatness, layer_distance, pooled, smooth_
+from vdc.spec import Batch, ClipSpec
+
+SLOW_RATE, TEMPERATURE = 0.99, 4.0  # of the flatness term: Shao 2024b
+
+
+class Draw(NamedTuple):
+    """Everything random about a step."""
+
+    starts: Tensor  # (N,) first stored frame of each item's window
+    boxes: Tensor  # (N, 5) crops
+    teachers: list[int]  # of the pool
+
+
+class Target(NamedTuple):
+    """What one teacher should see in a block."""
+
+    sizes: list[int]  # S of every tap, in forward order
+    weights: Tensor  # (taps,)
+    dataset: Stat  # (sum of S,)
+    classes: Stat  # (sum of S,), average over the block's classes; not read at alpha 1
+
+
+class Statistics(BlockCondenser):
+    """SRe2L, G-VBSM, EDC and CDA, each a choice of the options below; its configs name them.
+
+    Loss of a step, for one teacher of the pool (or all): cross-entropy + weight * sum over taps of [alpha *
+    d(batch, data set) + (1 - alpha) * d(batch, the classes in it)] + flatness_weight * KL to a slow copy of the
+    items; d: L2 distances of the channel means and of the variances of the tapped layers' inputs.
+
+    Yin 2023 (SRe2L: alpha 1, norms, noise); Shao 2024a (G-VBSM: several teachers, convolutions too); Shao 2024b
+    (EDC: real start, alpha 0.5; shaoshitong/EDC@80116a79:Branch_full_ImageNet_1k/recover); Yin 2024 (CDA: crops
+    from easy to hard; VILA-Lab/SRe2L@2e346ff1:CDA).
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data; every step sees a new window of the stored
+            frames.
+        teachers: folders that `vdc pretrain` wrote.
+        ipc: items per class.
+        memory: what is stored and learnt.
+        optimizer: of one block's parameters; its rate falls to 0 over the block by half a cosine.
+        init: `real` (random training clips), `noise`, or the folder of a condensed set (EDC: one of RDED).
+        iterations: steps per block.
+        block: items per block at most, the batch whose statistics are matched; a class is never split.
+        taps: whose inputs are matched: `norm` layers, `conv` layers, or both.
+        alpha: share of data-set-wide matching, the rest is class-wise; in [0, 1].
+        variance: of a class: mean `within` clips, as EDC's authors store it, or `pooled` over all its pixels.
+        patch: match also the statistics of each cell of a grid over the inputs of convolutions.
+        weight: of the statistics.
+        first_multiplier: extra weight of the first tapped layer.
+        momentum: of the moving average of batch statistics, 0 for none.
+        flatness_weight: of the KL to the slow copy's logits, mean over items; the authors' is K times ours.
+        pool: one teacher per step in turn, or the mean over all.
+        crop_scale: area of the random crop of a step over that of the frame.
+        shared_crop: one crop for all items of a step, as published, or one each.
+        flip: probability of mirroring.
+        curriculum: `cosine` lowers the least crop area from `crop_scale[1]` to `crop_scale[0]` (CDA).
+        reference_quirks: averages start at zero uncorrected, and go on from block to block, as in EDC's code.
+        cache: folder of measured statistics; `None`: `statistics` inside each teacher's folder.
+        seed: of everything random; linked from `seed_everything`.
+        out: folder the condensed set is written to; `None` writes none.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        teachers: list[str],
+        ipc: int = 1,
+        memory: MemoryCallable = Pixels,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=0.05, betas=(0.5, 0.9)),
+        init: str = "real",
+        iterations: int = 1000,
+        block: int = 100,
+        taps: Literal["norm", "conv", "both"] = "both",
+        alpha: float = 0.5,
+        variance: Variance = "within",
+        patch: bool = False,
+        weight: float = 0.01,
+        first_multiplier: float = 10.0,
+        momentum: float = 0.8,
+        flatness_weight: float = 0.0,
+        pool: Literal["round_robin", "all"] = "round_robin",
+        crop_scale: tuple[float, float] = (0.5, 1.0),
+        shared_crop: bool = True,
+        flip: float = 0.5,
+        curriculum: Literal["none", "cosine"] = "none",
+        reference_quirks: bool = False,
+        cache: str | None = None,
+        seed: int = 0,
+        out: str | None = None,
+    ) -> None:
+        super().__init__(num_classes, spec, ipc, memory, optimizer, init, iterations, block, seed, out)
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"model.init_args.alpha must be in [0, 1], got {alpha}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"model.init_args.momentum must be in [0, 1), got {momentum}")
+        if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
+            raise ValueError(f"model.init_args.crop_scale must be 0 < low <= high <= 1, got {crop_scale}")
+        if not teachers:
+            raise ValueError("model.init_args.teachers is empty: name folders that `vdc pretrain` wrote")
+        self.folders, self.watch = teachers, Watch(("norm", "conv") if taps == "both" else (taps,), patch)
+        self.alpha, self.variance, self.weight, self.first_multiplier = (
+            alpha,
+            variance,
+            weight,
+            first_multiplier,
+        )
+        self.flatness_weight, self.turns, self.cache, self.quirks = (
+            flatness_weight,
+            pool,
+            cache,
+            reference_quirks,
+        )
+        self.crop_scale, self.shared_crop, self.flip, self.curriculum = (
+            crop_scale,
+            shared_crop,
+            flip,
+            curriculum,
+        )
+        self.averages = Momentum(momentum, corrected=not reference_quirks)
+        self.slow: Tensor | None = None  # moving average of the rendered items
+        self.measured: list[Measured] = []
+        self.targets: list[Target] = []
+
+    # -- before the first step ----------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Load the teachers, which say how much memory a block takes."""
+        if self.quirks and self.trainer.world_size > 1:
+            raise ValueError(
+                "model.init_args.reference_quirks lets blocks depend on one another: use one process"
+            )
+        pool = [load_teacher(folder, self.data.classes, self.spec) for folder in self.folders]
+        self.pool = nn.ModuleList(pool)
+        super().setup(stage)
+
+    def demand(self, clips: int) -> dict[str, int]:
+        """Bytes that `clips` clips need beside pixels and optimiser."""
+        each = [activation_bytes(teacher) for teacher in self._pool]
+        return {"activations": clips * (sum(each) if self.turns == "all" else max(each))}
+
+    @property
+    def _pool(self) -> list[Teacher]:
+        """The teachers."""
+        return [teacher for teacher in self.pool if isinstance(teacher, Teacher)]
+
+    def prepare(self) -> None:
+        """Measure the real clips inside every teacher."""
+        self.measured = measure(self._pool, self.data, self.watch, self.alpha < 1, self.cache)
+
+    def begin_block(self) -> None:
+        """Forget the averages of the last block, and look up what the new one's classes should look like."""
+        if not self.quirks:
+            self.averages.reset()
+        self.slow = None
+        self.targets = [self._target(measured) for measured in self.measured]
+
+    def _target(self, measured: Measured) -> Target:
+        """What a teacher should see in the current block."""
+        names = list(measured.sizes)
+        first = torch.tensor([name.removesuffix(PATCH) == names[0] for name in names])
+        weights = torch.where(first, self.first_multiplier, 1.0).to(self.device)
+        classes = measured.dataset
+        if self.alpha < 1:
+            classes = class_target(measured.classes(self.variance), torch.tensor(self.classes))
+        both = (
+            Stat(*(part.float().to(self.device) for part in stat)) for stat in (measured.dataset, classes)
+        )
+        return Target(list(measured.sizes.values()), weights, *both)
+
+    def block_state(self) -> State:
+        """The moving averages."""
+        state = {f"average {name}": part for name, part in self.averages.averages.items()}
+        state |= {
+            f"weight {name}": torch.tensor(w, dtype=torch.float64)
+            for name, w in self.averages.weights.items()
+        }
+        return state if self.slow is None else state | {"slow": self.slow}
+
+    def load_block_state(self, state: State) -> None:
+        """Take the moving averages up again."""
+        self.slow = state.get("slow")
+        for name in (key.removeprefix("average ") for key in state if key.startswith("average ")):
+            self.averages.averages[name] = state[f"average {name}"]
+            self.averages.weights[name] = state[f"weight {name}"].item()
+
+    # -- a step -------------------------------------------------------------------------------------------
+
+    def context(self, batch: Batch | None) -> Draw:
+        """The step's windows, crops and teachers."""
+        low, high = self.crop_scale
+        if self.curriculum == "cosine":
+            low += (high - low) * 0.5 * (1 + math.cos(math.pi * self.step / self.iterations))
+        n, side = len(self.memory), self.spec.size
+        drawn = 1 if self.shared_crop else n
+        boxes = random_boxes(drawn, side, side, self.rng("crop"), scale=(low, high), flip=self.flip)
+        turn = [self.step % len(self.pool)]
+        teachers = list(range(len(self.pool))) if self.turns == "all" else turn
+        return Draw(self.draw_starts(n), boxes.expand(n, -1), teachers)
+
+    def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
+        """Mean over the step's teachers of `ce`, `statistics` and, where asked for, `flatness`."""
+        labels = labels + self.classes[0]
+        slow = None
+        if self.flatness_weight:
+            self.slow = clips.detach().clone() if self.slow is None else self.slow
+            slow = self._look(self.slow, context)
+        seen = self._look(clips, context)
+        found = [self._terms(i, seen, slow, labels) for i in context.teachers]
+        if self.slow is not None:
+            smooth_([self.slow], [clips.detach()], SLOW_RATE)
+        return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+
+    def _look(self, clips: Tensor, context: Draw) -> Tensor:
+        """Stored clips (N, C, T_c, H, W) as the step's teachers see them, (N, C, T, H, W)."""
+        return resized_crop(self.view(clips, context.starts), context.boxes, self.spec.size)
+
+    def _terms(self, i: int, seen: Tensor, slow: Tensor | None, labels: Tensor) -> dict[str, Tensor]:
+        """The terms of teacher `i` on seen clips (N, C, T, H, W), their slow copy and their classes (N,)."""
+        teacher, target = self._pool[i], self.targets[i]
+        logits, stats = observe(teacher, seen, self.watch)
+        batch = Stat(*self.averages(str(i), torch.stack(pooled(beside(stats)))))
+        cut = [
+            torch.split(part, target.sizes)
+            for stat in (batch, target.dataset, target.classes)
+            for part in stat
+        ]
+        distances = [
+            layer_distance(Stat(*parts[:2]), Stat(*parts[2:4]), Stat(*parts[4:]), self.alpha)
+            for parts in zip(*cut, strict=True)
+        ]
+        terms = {
+            "ce": ce(logits, labels),
+            "statistics": self.weight * (target.weights * torch.stack(distances)).sum(),
+        }
+        if slow is not None:
+            with torch.no_grad():
+                slow_logits = teacher(slow)
+            terms["flatness"] = self.flatness_weight * flatness(logits, slow_logits, TEMPERATURE)
+        return terms
