@@ -273,6 +273,17 @@ class RealData(LightningDataModule):
             return self._loader(clips, Shuffled(len(clips), self.seed, rank, world), count)
         return self._loader(clips, EveryClip(len(clips) if rows is None else rows, rank, world), count)
 
+    def by_key(self, keys: list[Key], seed: int) -> ClipLoader:
+        """A random training clip per key (video, draw), of the frames T a network sees.
+
+        For passes that keep their own place.
+
+        Args:
+            keys: in this order.
+            seed: of starts and crops.
+        """
+        return self._loader(self._clips("shuffled", "train", seed=seed), keys, self.batch_size)
+
     def _loader(self, clips: VideoClips, keys: Keys | list[Key], batch_size: int) -> ClipLoader:
         """Workers that open videos themselves, and hand over whole batches."""
         return ClipLoader(
