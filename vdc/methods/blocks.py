@@ -24,7 +24,8 @@ class BlockCondenser(Condenser):
     """A separable condenser without real batches: `iterations` steps for one block of classes, then the next.
 
     `self.memory` holds the current block only; its class 0 is class `self.classes[0]` of the data. What a
-    step draws depends on (seed, block, step in the block): the items do not depend on the number of processes.
+    step draws depends on (seed, block, step in the block), so the items do not depend on how many processes
+    there are.
 
     Args:
         num_classes: K, linked from the data.

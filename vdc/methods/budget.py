@@ -44,7 +44,7 @@ def check(parts: dict[str, int], device: torch.device, remedy: str) -> None:
 
 @torch.no_grad()
 def activation_bytes(teacher: Teacher) -> int:
-    """Bytes one clip's forward and backward hold: the outputs of all layers, and the largest one twice more."""
+    """Bytes one clip's forward and backward hold: the outputs of all layers, and twice the largest again."""
     sizes: list[int] = []
 
     def measure(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
