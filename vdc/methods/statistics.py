@@ -43,12 +43,12 @@ class Statistics(BlockCondenser):
     """SRe2L, G-VBSM, EDC and CDA, each a choice of the options below; its configs name them.
 
     Loss of a step, for one teacher of the pool (or all): cross-entropy + weight * sum over taps of [alpha *
-    d(batch, data set) + (1 - alpha) * d(batch, the classes in it)] + flatness_weight * KL to a slow copy of the
-    items; d: L2 distances of the channel means and of the variances of the tapped layers' inputs.
+    d(batch, data set) + (1 - alpha) * d(batch, the classes in it)] + flatness_weight * KL to a slow copy of
+    the items; d: L2 distances of the channel means and of the variances of the tapped layers' inputs.
 
-    Yin 2023 (SRe2L: alpha 1, norms, noise); Shao 2024a (G-VBSM: several teachers, convolutions too); Shao 2024b
-    (EDC: real start, alpha 0.5; shaoshitong/EDC@80116a79:Branch_full_ImageNet_1k/recover); Yin 2024 (CDA: crops
-    from easy to hard; VILA-Lab/SRe2L@2e346ff1:CDA).
+    Yin 2023 (SRe2L: alpha 1, norms, noise); Shao 2024a (G-VBSM: several teachers, convolutions too); Shao
+    2024b (EDC: real start, alpha 0.5; shaoshitong/EDC@80116a79:Branch_full_ImageNet_1k/recover); Yin 2024
+    (CDA: crops from easy to hard; VILA-Lab/SRe2L@2e346ff1:CDA).
 
     Args:
         num_classes: K, linked from the data.
