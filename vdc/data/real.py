@@ -87,12 +87,8 @@ class RealData(LightningDataModule):
             test_clips,
             candidates,
         )
-        self.num_workers, self.cache, self.val_share, self.on_bad_clip = (
-            num_workers,
-            cache,
-            val_share,
-            on_bad_clip,
-        )
+        self.num_workers, self.cache = num_workers, cache
+        self.val_share, self.on_bad_clip = val_share, on_bad_clip
         self.first_clip, self.short_video, self.augment = first_clip, short_video, augment
         for name in ("batch_size", "per_class", "test_clips", "candidates"):
             if getattr(self, name) < 1:
@@ -232,9 +228,8 @@ class RealData(LightningDataModule):
                 raise ValueError(f"class {name!r} has {len(rows)} training videos; {per_class} are needed")
             order = torch.randperm(len(rows), generator=generator(seed, "sample", label))[:per_class]
             keys += [(row, 0) for row in rows[order].tolist()]
-        clips = self._clips("shuffled", "train", frames=self._spec.stored, boxes="centre", seed=seed)
-        batches = tqdm(self._loader(clips, keys, self.batch_size), "sampling clips", delay=1)
-        found = torch.cat([self.to_batch(raw).clips for raw in batches])
+        raws = tqdm(self.by_key(keys, seed, stored=True), "sampling clips", delay=1)
+        found = torch.cat([self.to_batch(raw).clips for raw in raws])
         return found.view(len(classes), per_class, *found.shape[1:])
 
     # -- loaders -----------------------------------------------------------------------------------
@@ -273,16 +268,20 @@ class RealData(LightningDataModule):
             return self._loader(clips, Shuffled(len(clips), self.seed, rank, world), count)
         return self._loader(clips, EveryClip(len(clips) if rows is None else rows, rank, world), count)
 
-    def by_key(self, keys: list[Key], seed: int) -> ClipLoader:
-        """A random training clip per key (video, draw), of the frames T a network sees.
-
-        For passes that keep their own place.
+    def by_key(
+        self, keys: Keys | list[Key], seed: int, batch_size: int | None = None, stored: bool = False
+    ) -> ClipLoader:
+        """A random training clip per key (video, draw), for passes that keep their own place.
 
         Args:
             keys: in this order.
             seed: of starts and crops.
+            batch_size: clips; `None` takes the data module's.
+            stored: the frames T_c of a stored item in a centre crop, not the T that a network sees.
         """
-        return self._loader(self._clips("shuffled", "train", seed=seed), keys, self.batch_size)
+        shape: dict[str, Any] = {"frames": self._spec.stored, "boxes": "centre"} if stored else {}
+        clips = self._clips("shuffled", "train", seed=seed, **shape)
+        return self._loader(clips, keys, batch_size or self.batch_size)
 
     def _loader(self, clips: VideoClips, keys: Keys | list[Key], batch_size: int) -> ClipLoader:
         """Workers that open videos themselves, and hand over whole batches."""
