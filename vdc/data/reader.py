@@ -88,6 +88,8 @@ class VideoFile(Reader):
     frame rates; where timestamps are missing or unreliable, by counting from the start.
     """
 
+    _container: Any = None
+
     def __init__(self, path: str) -> None:
         self.path = path
         try:
@@ -106,7 +108,14 @@ class VideoFile(Reader):
     def _bad(self, reason: object) -> BadVideo:
         return BadVideo(f"{self.path}: cannot be decoded: {getattr(reason, 'strerror', None) or reason}")
 
+    def __del__(self) -> None:
+        """Close the file now: libav's objects form cycles, and would wait for the garbage collector."""
+        if self._container is not None:
+            self._container.close()
+
     def _open(self) -> None:
+        if self._container is not None:
+            self._container.close()
         self._container = av.open(self.path)
         if not self._container.streams.video:
             raise self._bad("no video stream")
