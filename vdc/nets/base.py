@@ -115,7 +115,7 @@ def _fill(parameter: Tensor, draw: Callable[[Tensor], object], generator: torch.
 def channels_last(net: nn.Module) -> None:
     """Put 3-D convolution weights into `channels_last_3d` where that is faster; inputs need no change.
 
-    MiniC3D, one CPU thread, forward and backward, paired runs: with batch norm or none about 5 % faster at 8x48
+    MiniC3D, one CPU thread, forward and backward, paired: with batch norm or none about 5 % faster at 8x48
     and 8x56, no clear difference at 8x112; with instance norm 2-5 % slower, so nets with `GroupNorm` are left
     alone. Not measured on a GPU.
     """
