@@ -6,10 +6,19 @@ import av
 import pytest
 import torch
 
-from vdc.data.toy import CLASSES, draw, make_toy, sprite, tracks
+from vdc.data.toy import CLASSES, ToyData, draw, make_toy, sprite, tracks
 from vdc.ops.rng import generator
 
 K = len(CLASSES)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads of torch that wait for a busy core cost more than the work they share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def clips(split, videos, size=32):
@@ -192,3 +201,35 @@ def test_somebody_elses_folder_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match=r"--data\.root .* holds other files"):
         small(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_the_data_module_knows_its_classes_and_writes_its_videos(tmp_path):
+    data = ToyData(str(tmp_path / "toy"), train_videos=2, test_videos=1, batch_size=5, num_workers=0)
+    assert (data.num_classes, data.classes, data.spec.size) == (K, list(CLASSES), 48)
+    assert not (tmp_path / "toy").exists()
+    data.prepare_data()
+    data.setup("fit")
+    assert data.classes == data._lists["train"].classes
+    assert torch.equal(data.labels, torch.arange(K).repeat_interleave(2))
+    raw = next(iter(data.loader("test", "test")))
+    batch = data.to_batch(raw)
+    assert batch.clips.shape == (5, 3, 8, 48, 48)
+    assert batch.labels.tolist() == [0, 1, 2, 3, 4]
+    assert data.sample(1, seed=0).shape == (K, 1, 3, 8, 48, 48)
+
+
+def test_the_data_module_of_a_few_classes(tmp_path):
+    make_toy(tmp_path / "toy", train_videos=1, test_videos=1)
+    data = ToyData(str(tmp_path / "toy"), train_videos=1, test_videos=1, classes=["spin", "down"])
+    assert data.classes == ["down", "spin"]
+    assert data._lists["train"].classes == ["down", "spin"]
+
+
+def test_options_of_the_data_module_come_from_both_classes():
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ToyData, "data")
+    found = parser.parse_args(["--data=ToyData", "--data.train_videos=3", "--data.val_share=0.1"])
+    assert (found.data.init_args.train_videos, found.data.init_args.val_share) == (3, 0.1)
+    assert "format" not in found.data.init_args

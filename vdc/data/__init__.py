@@ -1,5 +1,6 @@
-"""Real videos: lists, decoding, loaders."""
+"""Real videos: lists, decoding, loaders; and toy ones that make themselves."""
 
 from vdc.data.real import RealData
+from vdc.data.toy import ToyData
 
-__all__ = ["RealData"]
+__all__ = ["RealData", "ToyData"]

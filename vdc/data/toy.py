@@ -2,8 +2,8 @@
 
 Every object's position, size and orientation has the same law at every instant in every class (uniform over a
 field that wraps around, log-uniform, uniform), so that one frame tells nothing and a few tell all. A mirrored
-clip keeps its class, because resized crop + flip is how networks train. Train and test share motions only: objects
-have an odd or an even number of lobes, stripes or checks, and hues of disjoint sectors.
+clip keeps its class, because resized crop + flip is how networks train. Train and test share motions only:
+objects have an odd or an even number of lobes, stripes or checks, and hues of disjoint sectors.
 """
 
 import colorsys
@@ -14,15 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from os import cpu_count
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import grid_sample, interpolate
 from tqdm import tqdm
 
+from vdc.data.real import RealData
 from vdc.ops.files import fresh_dir, read_json, write_json
 from vdc.ops.mp4 import write_mp4
 from vdc.ops.rng import generator
+from vdc.spec import ClipSpec
 
 CLASSES = ("up", "down", "sideways", "spin", "grow", "shrink", "pulse", "shake", "nod", "orbit")
 SPLITS = ("train", "test")
@@ -32,6 +35,7 @@ OBJECTS = 3
 SMALLEST, LARGEST = 0.14, 0.32  # radius of an object, in widths of the field
 SPRITE = 32  # pixels an object is drawn at before it is moved
 FPS = 16
+SPEC = ClipSpec(frames=8, size=48, stride=4)  # eight frames span a video
 BYTES_PER_PIXEL = 0.25  # of a frame, encoded; half of that was measured
 
 
@@ -223,3 +227,37 @@ def make_toy(
         _write(folder, clips, frames, size, seed)
         write_json(folder / MANIFEST, made)
     return root
+
+
+class ToyData(RealData):
+    """The built-in toy videos, written on first use; everything else is as for videos of your own.
+
+    Args:
+        root: folder they are written to.
+        spec: shapes of stored and seen clips.
+        train_videos: training videos per class.
+        test_videos: test videos per class.
+        video_seed: of everything drawn in them.
+        kwargs: see `RealData`.
+    """
+
+    def __init__(
+        self,
+        root: str = "runs/toy",
+        spec: ClipSpec = SPEC,
+        train_videos: int = 40,
+        test_videos: int = 20,
+        video_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root=root, train="train.txt", test="test.txt", format="list", spec=spec, **kwargs)
+        self.train_videos, self.test_videos, self.video_seed = train_videos, test_videos, video_seed
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in label order, known before the videos are there."""
+        return list(CLASSES) if self.keep is None else sorted(set(self.keep))
+
+    def prepare_data(self) -> None:
+        """Write the videos, unless they are there."""
+        make_toy(self.root, self.train_videos, self.test_videos, seed=self.video_seed)

@@ -37,7 +37,14 @@ def encode(
         stream.pix_fmt = pixels
         stream.thread_count = 1  # callers run one encoder per core, and the same frames give the same bytes
         for frame in frames:
-            converted = frame.reformat(width=size[1], height=size[0], format=pixels, interpolation="AREA")
+            converted = frame.reformat(
+                width=size[1],
+                height=size[0],
+                format=pixels,
+                interpolation="AREA",
+                dst_colorspace="ITU601",  # what readers assume of a stream that names nothing
+                dst_color_range="MPEG",
+            )
             converted.pts, converted.time_base = count, 1 / Fraction(rate)
             container.mux(stream.encode(converted))
             count += 1

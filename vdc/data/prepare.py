@@ -1,0 +1,335 @@
+"""Transcode a set of videos once, to small frames and short groups of pictures: cheap to decode at random."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from tqdm import tqdm
+
+from vdc.data.formats import VIDEOS
+from vdc.data.reader import WHOLE, BadVideo
+from vdc.ops.files import atomic_write, write_json
+from vdc.ops.mp4 import encode
+
+JOURNAL, REPORT = "prepare.jsonl", "prepare.json"
+LISTS = frozenset((".txt", ".csv", ".json"))
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.mp4")  # an unfinished file of a killed run, see `atomic_write`
+
+
+class Settings(NamedTuple):
+    """How videos are written."""
+
+    short_side: int
+    gop: int
+    crf: int
+
+
+class Job(NamedTuple):
+    """One video to write."""
+
+    source: Path
+    target: Path
+    settings: Settings
+
+
+def _frames(container: Any, path: Path) -> Iterator[av.VideoFrame]:
+    """Every frame of a video.
+
+    Raises:
+        BadVideo: it holds none, a damaged one, or much fewer than it claims.
+    """
+    stream = container.streams.video[0]
+    count = 0
+    try:
+        for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise BadVideo(f"{path}: frame {count} is damaged")
+            yield frame
+            count += 1
+    except (av.FFmpegError, OSError) as error:
+        raise BadVideo(f"{path}: frame {count} cannot be decoded: {error.strerror}") from error
+    if count < max(1, WHOLE * stream.frames):
+        raise BadVideo(f"{path}: cut off, it holds {count} of the {stream.frames} frames it claims")
+
+
+def _open(path: Path) -> Any:
+    """An open container with a video stream, decoded by one thread: files run beside one another."""
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise BadVideo(f"{path}: cannot be opened: {error.strerror}") from error
+    if not container.streams.video:
+        container.close()
+        raise BadVideo(f"{path}: no video stream")
+    container.streams.video[0].codec_context.thread_count = 1
+    return container
+
+
+def scaled(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Height and width, even, of a frame whose short side becomes `short_side`; none grows."""
+    share = min(1.0, short_side / min(height, width))
+    return max(2, 2 * round(height * share / 2)), max(2, 2 * round(width * share / 2))
+
+
+def _upright(frame: av.VideoFrame) -> av.VideoFrame:
+    """A frame as players show it: what is written says nothing of a camera held sideways."""
+    if not (turns := round(frame.rotation / 90) % 4):
+        return frame
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+    return av.VideoFrame.from_ndarray(pixels.astype(np.uint8, order="C"))
+
+
+def transcode(job: Job) -> int:
+    """Write one video, whole or not at all; frames stay in order and none is added, sound is dropped.
+
+    Returns:
+        frames written.
+
+    Raises:
+        BadVideo: the source cannot be read to its end.
+    """
+    with _open(job.source) as container:
+        stream = container.streams.video[0]
+        rate = Fraction(stream.average_rate or stream.guessed_rate or 25).limit_denominator(1001)
+        frames = map(_upright, _frames(container, job.source))
+        first = next(frames)
+        size = scaled(first.height, first.width, job.settings.short_side)
+        # without B-frames, what a seek reaches is decoded at once
+        options = {"crf": str(job.settings.crf), "g": str(job.settings.gop), "bf": "0", "preset": "veryfast"}
+        with atomic_write(job.target) as temporary:
+            return encode(temporary, itertools.chain([first], frames), size, rate, options)
+
+
+def _die_with_parent() -> None:
+    """Workers outlive a main process that is killed, unless they watch it; Ctrl-C is for it alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _context() -> Any:
+    """How workers start: never by forking this process, whose threads may hold locks."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # imported once, not once per worker
+    return context
+
+
+def _run(jobs: dict[str, Job], workers: int) -> Iterator[tuple[str, int | BadVideo]]:
+    """Write videos in parallel: name, and frames written or why not, as they end."""
+    if workers == 1:
+        for name, job in jobs.items():
+            try:
+                yield name, transcode(job)
+            except BadVideo as error:
+                yield name, error
+        return
+    pool = ProcessPoolExecutor(workers, _context(), _die_with_parent)
+    try:
+        names: dict[Future[int], str] = {pool.submit(transcode, job): name for name, job in jobs.items()}
+        for future in as_completed(names):
+            reason = future.exception()
+            yield names[future], reason if isinstance(reason, BadVideo) else future.result()
+    except BrokenProcessPool as error:
+        raise OSError(
+            "a worker died: out of memory, or a video that crashes the decoder. Run again to go on; "
+            "--workers 1 shows where"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _sources(root: Path, out: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Videos below `root`, by the relative path they are written to, and list files; no hidden ones."""
+    videos: dict[str, Path] = {}
+    lists = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        visible = (name for name in sorted(folders) if not name.startswith("."))
+        folders[:] = [name for name in visible if Path(folder, name).resolve() != out]
+        for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
+            if path.suffix.lower() in VIDEOS:
+                target = str(path.relative_to(root).with_suffix(".mp4"))
+                if target in videos:
+                    raise ValueError(f"{path} and {videos[target]} would both become {target}: rename one")
+                videos[target] = path
+            elif path.suffix.lower() in LISTS:
+                lists.append(path)
+    if not videos:
+        raise ValueError(f"--root {root} holds no videos ({', '.join(sorted(VIDEOS))})")
+    return videos, lists
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of a source, by which it is known to be unchanged; nothing if it is not there."""
+    with suppress(OSError):
+        stat = path.stat()
+        return [stat.st_size, stat.st_mtime_ns]
+    return []
+
+
+def _journal(out: Path, settings: Settings) -> dict[str, list[int]]:
+    """Stamps of the sources that an earlier run finished, by relative path.
+
+    Raises:
+        ValueError: that run had other settings.
+    """
+    done: dict[str, list[int]] = {}
+    path = out / JOURNAL
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line a killed run was writing
+        if "settings" not in entry:
+            done[entry["path"]] = entry["source"]
+        elif entry["settings"] != settings._asdict():
+            raise ValueError(f"--out {out} holds videos made with {entry['settings']}: choose another folder")
+    return done
+
+
+def _clean(out: Path) -> None:
+    """Remove what a killed run was writing."""
+    for path in out.rglob(".*.mp4"):
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink()
+
+
+def _copy_lists(lists: Sequence[Path], root: Path, out: Path) -> None:
+    """Copy list files to the same place, or to the top where they come from elsewhere."""
+    for path in lists:
+        target = out / (path.relative_to(root) if path.is_relative_to(root) else path.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def _check(root: Path, out: Path, lists: Sequence[Path], settings: Settings) -> None:
+    """Refuse what makes no sense before anything is written."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"--root {root}: no such folder")
+    if out == root:
+        raise ValueError(f"--out {out} is the source itself: choose another folder")
+    for path in lists:
+        if not path.is_file():
+            raise FileNotFoundError(f"--lists {path}: no such file")
+    for name, low in (("short_side", 16), ("gop", 1), ("crf", 0)):
+        if getattr(settings, name) < low:
+            raise ValueError(f"--{name} must be at least {low}, got {getattr(settings, name)}")
+
+
+def prepare(
+    root: str,
+    out: str,
+    short_side: int = 128,
+    gop: int = 8,
+    crf: int = 18,
+    workers: int | None = None,
+    lists: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write a small copy of every video below `root`, in parallel; a run that was stopped goes on.
+
+    `a/b.avi` becomes `a/b.mp4` (H.264, no sound, upright). List files below `root` are copied unchanged and
+    work as before: where a listed video is missing, its .mp4 stands in. What could not be read is printed and
+    listed in the report, `prepare.json`.
+
+    Args:
+        root: folder of the videos.
+        out: folder of the copies.
+        short_side: pixels of the short side; smaller videos keep their size.
+        gop: most frames from one that decodes alone to the next.
+        crf: of libx264: 18 looks the same, higher is smaller.
+        workers: processes; one per core where not given.
+        lists: list files outside `root` to copy to the top of `out`.
+
+    Returns:
+        The report: counts of videos, `written` now and `kept` from before, `failed` with path and reason.
+
+    Raises:
+        FileNotFoundError: no such folder or list.
+        ValueError: nothing to do, or `out` was made with other settings.
+        OSError: the disk is full, or a worker died.
+    """
+    source, target, settings = Path(root).resolve(), Path(out).resolve(), Settings(short_side, gop, crf)
+    elsewhere, started = [Path(path).resolve() for path in lists], time.monotonic()
+    _check(source, target, elsewhere, settings)
+    videos, found = _sources(source, target)
+    done = _journal(target, settings)
+    target.mkdir(parents=True, exist_ok=True)
+    _clean(target)
+    _copy_lists([*found, *elsewhere], source, target)
+    stamps = {name: _stamp(path) for name, path in videos.items()}
+    jobs = {
+        name: Job(path, target / name, settings)
+        for name, path in videos.items()
+        if done.get(name) != stamps[name] or not (target / name).is_file()
+    }
+    failed = _write(jobs, stamps, target / JOURNAL, settings, workers)
+    report = {
+        "root": str(source),
+        "settings": settings._asdict(),
+        "videos": len(videos),
+        "written": len(jobs) - len(failed),
+        "kept": len(videos) - len(jobs),
+        "failed": failed,
+        "bytes": {
+            "before": sum(stamp[0] for stamp in stamps.values() if stamp),
+            "after": sum((target / name).stat().st_size for name in videos if (target / name).is_file()),
+        },
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    write_json(target / REPORT, report)
+    _print(report, target)
+    return report
+
+
+def _write(
+    jobs: dict[str, Job], stamps: dict[str, list[int]], path: Path, settings: Settings, workers: int | None
+) -> list[dict[str, str]]:
+    """Write videos and journal each that is done; those that could not be read, with the reason."""
+    failed = []
+    with path.open("a", encoding="utf-8") as journal:
+        journal.write(
+            "\n" + json.dumps({"settings": settings._asdict()}) + "\n"
+        )  # a killed run left half a line
+        ended = _run(jobs, min(workers or os.cpu_count() or 1, len(jobs) or 1))
+        bar = tqdm(ended, "prepare", len(stamps), initial=len(stamps) - len(jobs), unit="video")
+        for name, result in bar:
+            if isinstance(result, BadVideo):
+                jobs[name].target.unlink(missing_ok=True)  # of an earlier, sound source
+                failed.append({"path": str(jobs[name].source), "reason": str(result)})
+                continue
+            journal.write(json.dumps({"path": name, "source": stamps[name], "frames": result}) + "\n")
+            journal.flush()
+    return sorted(failed, key=lambda entry: entry["path"])
+
+
+def _print(report: dict[str, Any], out: Path) -> None:
+    """A summary for people."""
+    before, after = (report["bytes"][key] / 1e6 for key in ("before", "after"))
+    ready = report["written"] + report["kept"]
+    print(f"{ready} of {report['videos']} videos are ready in {out}: {before:.1f} MB became {after:.1f} MB")
+    for entry in report["failed"][:10]:
+        print(f"could not be read: {entry['reason']}")
+    if len(report["failed"]) > 10:
+        print(f"and {len(report['failed']) - 10} more: see {out / REPORT}")
