@@ -1,0 +1,193 @@
+"""Methods that compare what real and synthetic clips of one class make of a network."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from vdc.data.sampler import Key, PerClass
+from vdc.memory import Pixels
+from vdc.methods.base import MemoryCallable
+from vdc.methods.blocks import BlockCondenser
+from vdc.methods.networks import embed, prepared, renew
+from vdc.methods.shard import State
+from vdc.nets import VideoNet, build
+from vdc.nets.trajectory import Experts, load_experts
+from vdc.ops.augment import diff_augment
+from vdc.ops.rng import derive
+from vdc.ops.select import kmeans_medoids
+from vdc.spec import ClipSpec, RawBatch
+
+
+def published_sgd(parameters: Any) -> torch.optim.SGD:
+    """Momentum 0.5, as DC, DM, IDC and MTT have it; the rate is theirs for pixels of unit deviation."""
+    return torch.optim.SGD(parameters, lr=1.0, momentum=0.5)
+
+
+class Classwise(BlockCondenser):
+    """A separable condenser with `data.per_class` real clips of each class of the block in every step.
+
+    Real clips are as long as stored items, cropped to the centre, and come class by class: what a step holds
+    of them does not grow with the number of classes. Both sides see one window and one augmentation per
+    step. The learning rate is constant.
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        ipc: items per class.
+        memory: what is stored and learnt.
+        optimizer: of one block's parameters.
+        init: `real` (random training clips), `noise`, or the folder of a condensed set of the same shape.
+        iterations: steps per block.
+        block: items per block at most; `None` takes all classes at once.
+        net: network to compare in, without batch norm.
+        net_options: of that network; `None` gives minic3d instance norm.
+        pool: folder of expert trajectories (`vdc pretrain --experts`) to take networks from; `None` draws
+            them.
+        augment: families of `ops.augment.diff_augment`, joined by underscores; `None` augments nothing.
+        augment_mode: one of the families per step (DSA), or all (IDC).
+        sampling: `random` real clips, or `dream`: k-means on the network's features of one clip of every
+            video of a class, of which the clips nearest to the centres are taken (Liu 2023).
+        dream_interval: steps between two such choices.
+        chunk: clips forwarded at a time; at least those of a class while gradients are not needed.
+        seed: of everything random; linked from `seed_everything`.
+        out: folder the condensed set is written to; `None` writes none.
+    """
+
+    net: VideoNet
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        ipc: int = 1,
+        memory: MemoryCallable = Pixels,
+        optimizer: OptimizerCallable = published_sgd,
+        init: str = "real",
+        iterations: int = 1000,
+        block: int | None = None,
+        net: str = "minic3d",
+        net_options: dict[str, Any] | None = None,
+        pool: str | None = None,
+        augment: str | None = None,
+        augment_mode: Literal["one", "all"] = "one",
+        sampling: Literal["random", "dream"] = "random",
+        dream_interval: int = 10,
+        chunk: int = 64,
+        seed: int = 0,
+        out: str | None = None,
+    ) -> None:
+        whole = num_classes * ipc if block is None else block
+        super().__init__(num_classes, spec, ipc, memory, optimizer, init, iterations, whole, seed, out)
+        for name, value in (("dream_interval", dream_interval), ("chunk", chunk)):
+            if value < 1:
+                raise ValueError(f"model.init_args.{name} must be at least 1, got {value}")
+        if net_options is None:
+            net_options = {"norm": "in"} if net == "minic3d" else {}
+        self.net_name, self.net_options, self.pool = net, net_options, pool
+        self.augment, self.augment_mode = augment, augment_mode
+        self.sampling, self.dream_interval, self.chunk = sampling, dream_interval, chunk
+        self.experts: Experts | None = None
+        self.picked: Tensor | None = None  # (classes, per_class) videos that DREAM chose
+        self._clips: Iterator[RawBatch] | None = None
+
+    def prepare(self) -> None:
+        """Build the network."""
+        if self.pool is not None:
+            self.experts = load_experts(self.pool, self.data.classes, self.spec, self.net_name)
+        built = self.experts and self.experts.build()
+        built = built or build(self.net_name, self.num_classes, self.spec, **self.net_options)
+        self.net = prepared(built).to(self.device)
+
+    def renew(self) -> None:
+        """Start the network afresh, or at a random point of the pool."""
+        renew(self.net, self.experts, self.rng("network"))
+
+    def configure_optimizers(self) -> Any:
+        """The block's optimiser, at a constant rate."""
+        return self.optimizer(self.memory.parameters())
+
+    # -- both sides ---------------------------------------------------------------------------------------
+
+    def look(self, clips: Tensor, start: Tensor, *purpose: int) -> Tensor:
+        """Stored clips (N, C, T_c, H, W) as the step sees them, (N, C, T, H, W): all in the same way.
+
+        Args:
+            clips: real or synthetic.
+            start: of the window, (1,).
+            purpose: of an augmentation of its own, e.g. a class.
+        """
+        seen = self.view(clips, start.expand(len(clips)))
+        if self.augment is None:
+            return seen
+        return diff_augment(seen, self.rng("augment", *purpose), self.augment, self.augment_mode)
+
+    # -- real clips ---------------------------------------------------------------------------------------
+
+    def begin_block(self) -> None:
+        """Go to the real clips of the block's classes, at the current step."""
+        self.picked, self._clips = None, None
+        if self.sampling == "random":
+            seed = derive(self.seed, "real", self.block)
+            keys = PerClass(
+                self.data.labels,
+                self.data.per_class,
+                self.classes,
+                seed,
+                start_step=self.step,
+                steps=self.iterations,
+            )
+            self._clips = iter(self.data.by_key(keys, self.seed, self.data.per_class, stored=True))
+
+    def real_classes(self, start: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Classes of the block, counted from 0, with real clips (per_class, C, T_c, H, W) of this step."""
+        clips = self._clips if self.sampling == "random" else self._dream(start)
+        assert clips is not None
+        for label in range(len(self.classes)):
+            yield label, self._on_device(next(clips))
+
+    def real_batches(self, start: Tensor) -> Iterator[tuple[Tensor, range]]:
+        """The same clips (N, C, T_c, H, W) and their classes: as many as `chunk` holds, at least one."""
+        held = list[Tensor]()
+        for label, clips in self.real_classes(start):
+            if held and (len(held) + 1) * len(clips) > self.chunk:
+                yield torch.cat(held), range(label - len(held), label)
+                held = []
+            held.append(clips)
+        yield torch.cat(held), range(len(self.classes) - len(held), len(self.classes))
+
+    def _on_device(self, raw: RawBatch) -> Tensor:
+        """Clips as floats on the device."""
+        return self.data.to_batch(RawBatch(*(t.to(self.device, non_blocking=True) for t in raw))).clips
+
+    def _dream(self, start: Tensor) -> Iterator[RawBatch]:
+        """Clips of the videos chosen last, until the next choice."""
+        turn, done = divmod(self.step, self.dream_interval)
+        if not done:
+            self.picked = torch.stack([self._representative(label, turn, start) for label in self.classes])
+        if not done or self._clips is None:
+            assert self.picked is not None
+            keys = [(row, turn) for row in self.picked.flatten().tolist()] * (self.dream_interval - done)
+            self._clips = iter(self.data.by_key(keys, self.seed, self.data.per_class, stored=True))
+        return self._clips
+
+    @torch.no_grad()
+    def _representative(self, label: int, turn: int, start: Tensor) -> Tensor:
+        """Videos (per_class,) of a class that cover it; all, some repeatedly, where there are fewer."""
+        rows, wanted = (self.data.labels == label).nonzero().flatten(), self.data.per_class
+        keys: list[Key] = [(row, turn) for row in rows.tolist()]
+        raws = self.data.by_key(keys, self.seed, self.chunk, stored=True)
+        maps = [embed(self.net, self.look(self._on_device(raw), start), self.chunk).float() for raw in raws]
+        chosen = kmeans_medoids(torch.cat(maps), min(wanted, len(rows)), self.rng("dream", label)).cpu()
+        return rows[chosen[torch.arange(wanted) % len(chosen)]]
+
+    def block_state(self) -> State:
+        """The videos chosen last."""
+        return {} if self.picked is None else {"picked": self.picked}
+
+    def load_block_state(self, state: State) -> None:
+        """Take up the videos chosen last."""
+        if "picked" in state:
+            self.picked = state["picked"].cpu()

@@ -1,0 +1,176 @@
+"""Distribution matching: synthetic clips whose features are distributed like those of real ones."""
+
+import copy
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from vdc.memory import MultiFormation
+from vdc.methods.base import MemoryCallable
+from vdc.methods.classwise import Classwise
+from vdc.methods.networks import embed, put
+from vdc.ops.match import mean_distance, ncf_distance
+from vdc.spec import Batch, ClipSpec
+
+
+class Draw(NamedTuple):
+    """Everything random about a step."""
+
+    start: Tensor  # (1,) of the window
+    real: Tensor  # DM: class means (K, D); NCFM: features (N, D)
+    labels: Tensor  # of `real`
+    frequencies: Tensor | None = None  # NCFM: (F, D)
+
+
+def classes_of(labels: Tensor) -> Tensor:
+    """Class (N,) of labels that are classes (N,) or logits (N, K)."""
+    return labels.argmax(1) if labels.ndim == 2 else labels
+
+
+class DM(Classwise):
+    """Distribution matching: class means of features in a new random network at every step.
+
+    Zhao & Bilen 2023; for videos Wang 2024, yuz1wan/video_distillation@5871dc5b:distill_baseline.py. The
+    loss is the sum over classes of the squared distance of the means.
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        features: what is averaged: the flattened last map, as published, or the pooled one.
+        options: see `Classwise`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        features: Literal["embed", "pooled"] = "embed",
+        **options: Any,
+    ) -> None:
+        super().__init__(num_classes, spec, **options)
+        self.features = features
+
+    def prepare(self) -> None:
+        """Build the network, whose weights nothing here differentiates."""
+        super().prepare()
+        self.net.requires_grad_(False)
+
+    def features_of(self, clips: Tensor) -> Tensor:
+        """Features (N, D) of seen clips."""
+        return embed(self.net, clips, self.chunk, pooled=self.features == "pooled")
+
+    def context(self, batch: Batch | None) -> Draw:
+        """Window, network, and the class means of real clips."""
+        self.renew()
+        start, means = self.draw_starts(1), list[Tensor]()
+        with torch.no_grad():
+            for clips, classes in self.real_batches(start):
+                features = self.features_of(self.look(clips, start)).float()
+                means.append(features.view(len(classes), -1, features.shape[1]).mean(1))
+        return Draw(start, torch.cat(means), torch.arange(len(self.classes), device=self.device))
+
+    def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
+        """Distance of class means."""
+        features = self.features_of(self.look(clips, context.start))
+        own = classes_of(labels)
+        return {"means": mean_distance(context.real, context.labels, features, own, len(self.classes))}
+
+
+def published_adamw(parameters: Any) -> torch.optim.AdamW:
+    """NCFM's rate of 0.001 for pixels in [0, 1], over their deviation of 0.225."""
+    return torch.optim.AdamW(parameters, lr=0.0045, weight_decay=0.0)
+
+
+class NCFM(Classwise):
+    """Neural characteristic function matching: the whole law of the features of a class, not only its mean.
+
+    Wang 2025 (CVPR), see `ops.match.ncf_distance`. With a pool, a step's network lies on the line from an
+    expert's first to its last snapshot, and the last one also classifies the synthetic clips (calibration);
+    without, a step draws a random network and there is no calibration.
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        memory: what is stored and learnt; packed 2 x 2 as published.
+        optimizer: of one block's parameters.
+        augment: as `Classwise`; one draw of all three as published.
+        augment_mode: as `Classwise`.
+        frequencies: arguments t of the characteristic functions, drawn at every step.
+        weight: of the distance.
+        calibration: weight of the cross-entropy in trained networks, averaged over the clips of a class.
+        options: see `Classwise`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        memory: MemoryCallable = MultiFormation,
+        optimizer: OptimizerCallable = published_adamw,
+        augment: str | None = "color_crop_cutout",
+        augment_mode: Literal["one", "all"] = "all",
+        frequencies: int = 1024,
+        weight: float = 300.0,
+        calibration: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            spec,
+            memory=memory,
+            optimizer=optimizer,
+            augment=augment,
+            augment_mode=augment_mode,
+            **options,
+        )
+        if frequencies < 1:
+            raise ValueError(f"model.init_args.frequencies must be at least 1, got {frequencies}")
+        self.frequencies, self.weight, self.calibration = frequencies, weight, calibration
+
+    def prepare(self) -> None:
+        """Build the networks, whose weights nothing here differentiates."""
+        super().prepare()
+        self.net.requires_grad_(False)
+        self.trained = copy.deepcopy(self.net)
+
+    def renew(self) -> None:
+        """A network between the ends of a random expert; without a pool, a random one."""
+        if self.experts is None:
+            super().renew()
+            return
+        rng = self.rng("network")
+        expert = int(torch.randint(len(self.experts), (), generator=rng))
+        first, last = (self.experts.snapshot(expert, epoch) for epoch in (0, self.experts.epochs))
+        put(self.net, torch.lerp(last, first, torch.rand((), generator=rng)))
+        put(self.trained, last)
+
+    def features_of(self, clips: Tensor) -> Tensor:
+        """Features (N, D) of unit length of seen clips."""
+        return F.normalize(embed(self.net, clips, self.chunk).float(), dim=1)
+
+    def context(self, batch: Batch | None) -> Draw:
+        """Window, network, frequencies, and the features of real clips."""
+        self.renew()
+        start = self.draw_starts(1)
+        with torch.no_grad():
+            features = torch.cat([self.features_of(self.look(c, start)) for c, _ in self.real_batches(start)])
+        labels = torch.arange(len(self.classes), device=self.device).repeat_interleave(self.data.per_class)
+        drawn = torch.randn(self.frequencies, features.shape[1], generator=self.rng("frequencies"))
+        return Draw(start, features, labels, drawn.to(self.device))
+
+    def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
+        """Distance of characteristic functions, and cross-entropy in the trained network."""
+        assert context.frequencies is not None
+        own, seen = classes_of(labels), self.look(clips, context.start)
+        distance = ncf_distance(
+            context.real, context.labels, self.features_of(seen), own, len(self.classes), context.frequencies
+        )
+        terms = {"law": self.weight * distance}
+        if self.experts is not None and self.calibration:
+            count = torch.bincount(own, minlength=len(self.classes)).clamp_min(1)
+            wrong = F.cross_entropy(self.trained(seen), own + self.classes[0], reduction="none")
+            terms["calibration"] = self.calibration * (wrong / count[own]).sum()
+        return terms
