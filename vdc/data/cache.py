@@ -17,6 +17,7 @@ Cache = Literal["auto", "ram", "none"]
 Needed = Callable[[int], Iterable[int]]  # from the length of a video to the frames that may be asked for
 SHARE = 0.25  # of the free memory that `auto` takes at most
 SAMPLE = 32  # videos that the size is estimated from
+GROUP = Path("/sys/fs/cgroup")  # the memory limit of a container
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -93,7 +94,10 @@ def _decode(
     local: tuple[int, int],
 ) -> Store:
     """Decode the frames `kept` of every video, in parallel, straight to their places."""
-    frames = torch.empty((sum(map(len, kept)), *size, 3), dtype=torch.uint8)
+    with torch.inference_mode(
+        False
+    ):  # the trainer tests in that mode, and threads could not write to its tensors
+        frames = torch.empty((sum(map(len, kept)), *size, 3), dtype=torch.uint8)
     table = torch.full((sum(lengths),), -1)
     offsets, first, offset = [], [0], 0
     for length, indices in zip(lengths, kept, strict=True):
@@ -143,12 +147,11 @@ def free_memory() -> int:
         )  # no Linux: half of what is built in
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     free = 1024 * int(fields["MemAvailable"].split()[0])
-    group = Path("/sys/fs/cgroup")
-    if (group / "memory.current").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())[
+    if (GROUP / "memory.current").exists() and (limit := (GROUP / "memory.max").read_text().strip()) != "max":
+        cached = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())[
             "inactive_file"
         ]
-        free = min(free, int(limit) - int((group / "memory.current").read_text()) + int(cached))
+        free = min(free, int(limit) - int((GROUP / "memory.current").read_text()) + int(cached))
     return max(free, 0)
 
 
