@@ -180,10 +180,9 @@ def _cached(path: Path, fields: dict[str, Any]) -> Moments | None:
         return Moments(tensors["sums"])
     for other in sorted(path.parent.glob(path.name.split("-")[0] + "-*.safetensors")):
         theirs = _read(other)[0]
-        why = ", ".join(name for name in fields if theirs.get(name) != fields[name])
-        rank_zero_info(
-            f"statistics {other} do not serve ({f'other {why}' if theirs else 'damaged'}): measuring anew"
-        )
+        names = ", ".join(name for name in fields if theirs.get(name) != fields[name])
+        why = f"other {names}" if theirs else "it is damaged"
+        rank_zero_info(f"statistics in {other} do not serve ({why}): measuring anew")
     return None
 
 
@@ -199,12 +198,11 @@ def _passes(
     names = [f"{t.name}-{_digest(f)}.safetensors" for t, f in zip(teachers, fields, strict=True)]
     paths = [folder / name for folder, name in zip(folders, names, strict=True)]
     found = [_cached(path, f) for path, f in zip(paths, fields, strict=True)]
-    have = torch.tensor(
-        [moments is not None for moments in found], device=next(teachers[0].parameters()).device
-    )
-    if dist.is_initialized():
-        dist.all_reduce(have := have.int(), dist.ReduceOp.MIN)
-    todo = [i for i, there in enumerate(have.tolist()) if not there]
+    device = next(teachers[0].parameters()).device
+    ready = torch.tensor([moments is not None for moments in found], dtype=torch.int32, device=device)
+    if dist.is_initialized():  # machines need not share a disk
+        dist.all_reduce(ready, dist.ReduceOp.MIN)
+    todo = [i for i, there in enumerate(ready.tolist()) if not there]
     if todo:
         totals = [sum(sizes[i].values()) for i in todo]
         partial = {"passes": [fields[i] for i in todo], "batch": data.batch_size}
