@@ -239,8 +239,8 @@ def cost(net: VideoNet, epochs: int, experts: int, precision: Precision, batch: 
         "one snapshot": f"{one / MB:,.2f} MB ({precision})",
         "one expert on disk": f"{(epochs + 1) * one / MB:,.0f} MB ({epochs} epochs + 1)",
         f"{experts} experts on disk": f"{experts * (epochs + 1) * one / MB:,.0f} MB",
-        "training": f"{(states + batch * clip) / MB:,.0f} MB: {states / MB:,.0f} MB of weights, gradients and "
-        f"momentum, {batch} clips x {clip / MB:,.2f} MB",
+        "training": f"{(states + batch * clip) / MB:,.0f} MB: {states / MB:,.0f} MB of weights, gradients "
+        f"and momentum, {batch} clips x {clip / MB:,.2f} MB",
         "matching": f"{4 * dim / MB:,.2f} MB per inner step, and one step's graph; snapshots stay on disk",
     }
     width = max(map(len, rows))
