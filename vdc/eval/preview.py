@@ -35,7 +35,7 @@ class Preview(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log if it is time."""
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step and trainer.global_step % self.every == 0:  # 0: a selection's whole pass
             self.show(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

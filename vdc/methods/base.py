@@ -132,7 +132,7 @@ class Condenser(LightningModule):
         stored = self.start_set().to(self.device)
         with torch.no_grad():
             clips, _ = stored.render(torch.arange(len(stored), device=self.device))
-        return clips.unflatten(0, (self.num_classes, -1))[:, : self.memory.wants]
+        return clips.view(self.num_classes, -1, *clips.shape[1:])[:, : self.memory.wants]
 
     def start_set(self) -> Memory:
         """The condensed set that `init` names, of this run's classes and shapes.
@@ -174,7 +174,7 @@ class Condenser(LightningModule):
         """The memory's optimiser; teachers and students never see it."""
         return self.optimizer(self.memory.parameters())
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The memory only."""
         return {k: v for k, v in super().state_dict(*args, **kwargs).items() if k.startswith("memory.")}
 

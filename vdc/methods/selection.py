@@ -1,6 +1,6 @@
 """Methods that choose real clips: one pass scores all candidates, the epoch end picks, decodes and stores."""
 
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor
@@ -115,14 +115,15 @@ class Selection(Condenser):
             for c in chosen
             for row, draw in zip(c.rows, c.draws, strict=True)
         ]
-        self.memory.initialise(torch.stack(clips).unflatten(0, (self.num_classes, k)).to(self.device))
+        self.memory.initialise(torch.stack(clips).view(self.num_classes, k, *clips[0].shape).to(self.device))
         self._seen.clear()
 
     def _gathered(self) -> Candidates:
         """The candidates of every rank, each once, in order of (row, draw)."""
         fields = [torch.cat(field) for field in zip(*self._seen, strict=True)]
         if self.trainer.world_size > 1:
-            fields = [self.all_gather(field.to(self.device)).flatten(0, 1).cpu() for field in fields]
+            everyone = [cast(Tensor, self.all_gather(field.to(self.device))) for field in fields]
+            fields = [field.flatten(0, 1).cpu() for field in everyone]
         seen = Candidates(*fields)
         key, order = (seen.rows * self.data.candidates + seen.draws).sort(stable=True)
         first = torch.ones_like(key, dtype=torch.bool)
@@ -137,30 +138,7 @@ class Selection(Condenser):
 
 
 class Random(Selection):
-    """Random videos, one random clip of each.
-
-    Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
-        ipc: items per class.
-        first_clip: take the clip that starts at the first frame, as MCG-NJU/Video-DC's code always does.
-        memory: how the chosen clips are stored.
-        seed: of everything random; linked from `seed_everything`.
-        out: folder the condensed set is written to; `None` writes none.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        spec: ClipSpec,
-        ipc: int = 1,
-        first_clip: bool = False,
-        memory: MemoryCallable = Pixels,
-        seed: int = 0,
-        out: str | None = None,
-    ) -> None:
-        super().__init__(num_classes, spec, ipc, memory, seed, out)
-        self.first_clip = first_clip
+    """Random videos, a random clip of each (with `data.init_args.first_clip`, that at their first frame)."""
 
     def wanted(self, labels: Tensor) -> Tensor:
         """The videos themselves: nothing else is worth decoding."""
@@ -168,10 +146,8 @@ class Random(Selection):
 
     def pick(self, candidates: Candidates, k: int) -> Tensor:
         """All, in a random order."""
-        order = torch.randperm(
-            len(candidates.rows), generator=generator(self.seed, "order", int(candidates.labels[0]))
-        )
-        return order[:k]
+        order = generator(self.seed, "order", int(candidates.labels[0]))
+        return torch.randperm(len(candidates.rows), generator=order)[:k]
 
 
 class Taught(Selection):
@@ -288,7 +264,7 @@ def some_per_class(labels: Tensor, count: int, seed: int) -> Tensor:
         seed: of the draw.
     """
     rows = []
-    for label in labels.unique().tolist():
+    for label in sorted(set(labels.tolist())):
         mine = (labels == label).nonzero().flatten()
         rows.append(mine[torch.randperm(len(mine), generator=generator(seed, "videos", label))[:count]])
     return torch.cat(rows).sort().values

@@ -1,0 +1,5 @@
+"""`python -m vdc` is `vdc`."""
+
+from vdc.cli import main
+
+main()

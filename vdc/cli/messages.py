@@ -1,0 +1,56 @@
+"""One clear line for whatever the user got wrong, with the nearest right name."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from vdc.data import RealData
+from vdc.eval.protocol import evaluate
+from vdc.eval.settings import Protocol
+from vdc.eval.train import pretrain
+from vdc.memory import Memory
+from vdc.methods import Condenser
+from vdc.spec import ClipSpec
+
+NOISE = re.compile(
+    r"Does not validate|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but"
+)
+WRONG_NAME = re.compile(
+    r"[Oo]ption '(?P<key>[^']+)'|dot import path string: (?P<cls>\w+)|unrecognized arguments: --(?P<flag>\S+)"
+)
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing when no name comes close."""
+    close = get_close_matches(word, sorted(names), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def subclasses(cls: type) -> set[type]:
+    """`cls` and everything below it that has been imported."""
+    return {cls}.union(*map(subclasses, cls.__subclasses__()))
+
+
+def explain(error: BaseException) -> str:
+    """One line of an error: its root cause without the parser's noise, with the nearest right name."""
+    while isinstance(error.__cause__, ValueError | OSError):  # our own error, wrapped at instantiation
+        error = error.__cause__
+    text = str(error)
+    if text.startswith("Caught "):  # in a worker: its traceback ends with class and message
+        text = text.strip().splitlines()[-1].split(": ", 1)[-1]
+    lines = [line.strip(" -") for line in text.splitlines()]
+    message = " ".join(line for line in lines if line and not NOISE.match(line)) or type(error).__name__
+    wrong = WRONG_NAME.search(message)
+    if wrong is None:
+        return message
+    classes = {c for base in (Condenser, RealData, Memory) for c in subclasses(base)}
+    if wrong["cls"]:
+        return f"no class {wrong['cls']!r}{nearest(wrong['cls'], {c.__name__ for c in classes})}"
+    known: list[Any] = [*classes, Trainer, ModelCheckpoint, Protocol, ClipSpec, evaluate, pretrain]
+    keys = {name for item in known for name in inspect.signature(item).parameters}
+    return f"{message}{nearest((wrong['key'] or wrong['flag']).split('.')[-1], keys)}"
