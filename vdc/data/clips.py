@@ -176,6 +176,6 @@ class Steps(Dataset[Tensor]):
         """Steps."""
         return self.n
 
-    def __getitem__(self, step: int) -> Tensor:
+    def __getitem__(self, key: Key) -> Tensor:
         """A step's number."""
-        return torch.tensor(step)
+        return torch.tensor(key[0])

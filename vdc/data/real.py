@@ -256,7 +256,8 @@ class RealData(LightningDataModule):
         """
         rank, world = self._ranks
         if kind == "none":
-            return ClipLoader(Steps(self._steps(0)), batch_size=None)
+            steps = self._steps(0)
+            return ClipLoader(Steps(steps), batch_size=None, sampler=EveryClip(steps))
         clips = self._clips(kind, split, augment)
         if kind == "per_class":
             labels = torch.tensor([video.label for video in clips.videos])
