@@ -207,6 +207,7 @@ def save(
     method: str,
     config: dict[str, Any],
     seed: int,
+    learnt: dict[str, Any] | None = None,
 ) -> Path:
     """Write a condensed set, whole or not at all; an older set at `out` goes once this one is complete.
 
@@ -219,6 +220,7 @@ def save(
         method: what condensed it.
         config: the whole run's configuration.
         seed: of everything random.
+        learnt: numbers learnt beside clips and labels.
 
     Raises:
         ValueError: parts do not fit together, or `out` holds something else.
@@ -239,6 +241,7 @@ def save(
         "labels": labels.info(),
         "method": method,
         "seed": seed,
+        "learnt": learnt or {},
         "config": config,
         "source": source,
         "versions": _versions(),

@@ -191,6 +191,10 @@ class Condenser(LightningModule):
         logits = self.memory.logits
         return Labels(hard=self.memory.labels, soft=None if logits is None else logits.detach().half().cpu())
 
+    def learnt(self) -> dict[str, Any]:
+        """Numbers learnt beside clips and labels, for the manifest."""
+        return {}
+
     def on_train_end(self) -> None:
         """Keep the stored pixels displayable after the last step too."""
         self.memory.clamp()
@@ -208,4 +212,5 @@ class Condenser(LightningModule):
             method=type(self).__name__,
             config=self.config,
             seed=self.seed,
+            learnt=self.learnt(),
         )

@@ -1,0 +1,96 @@
+"""DATM: trajectory matching from easy to hard, with learnt labels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vdc.methods.judges import mean_verdict, verdicts
+from vdc.methods.trajectory import MTT
+from vdc.spec import Batch, ClipSpec
+
+CHUNK = 32  # clips rendered at a time
+
+
+class DATM(MTT):
+    """Difficulty-aligned trajectory matching (Guo 2024, arXiv 2310.05773; for videos Chen 2024, Video-DC).
+
+    MTT whose start epochs move from easy to hard, and whose labels are learnt as logits, which start at the
+    mean of the experts that classify the clip correctly.
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        experts: their folder, from `vdc pretrain --experts`.
+        start_until: starts stay below this epoch at first, see `max_start_epoch`; `None` grows nothing.
+        expansion_steps: steps over which that bound grows to `max_start_epoch`.
+        lr_labels: learning rate of the labels; 0 keeps hard ones.
+        momentum_labels: of SGD on them.
+        threshold: a step whose loss is larger changes nothing.
+        init: see MTT.
+        options: further arguments, of MTT.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        experts: str,
+        start_until: int | None = None,
+        expansion_steps: int = 1000,
+        lr_labels: float = 5.0,
+        momentum_labels: float = 0.9,
+        threshold: float = 1.0,
+        init: str = "correct",
+        **options: Any,
+    ) -> None:
+        super().__init__(num_classes, spec, experts, init=init, **options)
+        first = self.max_start_epoch if start_until is None else start_until
+        if not self.min_start_epoch < first <= self.max_start_epoch:
+            raise ValueError(
+                f"--model.init_args.start_until {start_until} must be above min_start_epoch "
+                f"{self.min_start_epoch}, and at most max_start_epoch {self.max_start_epoch}"
+            )
+        self.start_until, self.expansion_steps = first, max(expansion_steps, 1)
+        self.lr_labels, self.momentum_labels, self.threshold = lr_labels, momentum_labels, threshold
+        if lr_labels > 0:
+            self.memory.learn_labels(torch.zeros(len(self.memory), num_classes))
+        self._poor = False
+
+    def window(self) -> tuple[int, int]:
+        """The bound grows evenly (DATM, sec. 3.2; GzyAftermath/DATM:distill/DATM.py)."""
+        grown = int((self.max_start_epoch - self.start_until) * self.global_step / self.expansion_steps)
+        return self.min_start_epoch, min(self.max_start_epoch, self.start_until + grown)
+
+    def groups(self) -> Iterator[dict[str, Any]]:
+        """Those of MTT, and the labels."""
+        yield from super().groups()
+        if self.memory.logits is not None:
+            yield {"params": [self.memory.logits], "lr": self.lr_labels, "momentum": self.momentum_labels}
+
+    @torch.no_grad()
+    def fill(self) -> None:
+        """Clips, then the labels that experts give them."""
+        super().fill()
+        if self.memory.logits is None:
+            return
+        rows = torch.arange(len(self.memory), device=self.device)
+        parts = [self.memory.clips(part, None).cpu() for part in torch.split(rows, CHUNK)]
+        found = verdicts(self.experts, torch.cat(parts), self.spec, self.device)
+        self.memory.logits.copy_(mean_verdict(found, self.memory.labels))
+
+    def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
+        """One step; poor where its loss, averaged over processes, is above the threshold."""
+        total = super().training_step(batch, batch_idx)
+        mean = self.trainer.strategy.reduce(total.detach().clone(), reduce_op="mean")
+        self._poor = bool(mean > self.threshold)
+        self.log("skipped", float(self._poor))
+        return total
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Without gradients, the optimiser leaves values and momenta as they are."""
+        super().on_before_optimizer_step(optimizer)
+        if self._poor:
+            optimizer.zero_grad(set_to_none=True)
