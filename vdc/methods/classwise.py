@@ -127,26 +127,23 @@ class Classwise(BlockCondenser):
     # -- real clips ---------------------------------------------------------------------------------------
 
     def begin_block(self) -> None:
-        """Go to the real clips of the block's classes, at the current step."""
+        """Forget the real clips of the last block's classes."""
         self.picked, self._clips = None, None
-        if self.sampling == "random":
-            seed = derive(self.seed, "real", self.block)
-            keys = PerClass(
-                self.data.labels,
-                self.data.per_class,
-                self.classes,
-                seed,
-                start_step=self.step,
-                steps=self.iterations,
-            )
-            self._clips = iter(self.data.by_key(keys, self.seed, self.data.per_class, stored=True))
+
+    def _random(self) -> Iterator[RawBatch]:
+        """Random clips of the block's classes, from the current step on; made late, when that is restored."""
+        if self._clips is None:
+            seed, n = derive(self.seed, "real", self.block), self.data.per_class
+            labels, classes = self.data.labels, self.classes
+            keys = PerClass(labels, n, classes, seed, start_step=self.step, steps=self.iterations)
+            self._clips = iter(self.data.by_key(keys, self.seed, n, stored=True))
+        return self._clips
 
     def real_classes(self, start: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Classes of the block, counted from 0, with real clips (per_class, C, T_c, H, W) of this step."""
-        clips = self._clips if self.sampling == "random" else self._dream(start)
-        assert clips is not None
+        clips = self._random() if self.sampling == "random" else self._dream(start)
         for label in range(len(self.classes)):
-            yield label, self._on_device(next(clips))
+            yield label, self.on_device(next(clips))
 
     def real_batches(self, start: Tensor) -> Iterator[tuple[Tensor, range]]:
         """The same clips (N, C, T_c, H, W) and their classes: as many as `chunk` holds, at least one."""
@@ -158,7 +155,7 @@ class Classwise(BlockCondenser):
             held.append(clips)
         yield torch.cat(held), range(len(self.classes) - len(held), len(self.classes))
 
-    def _on_device(self, raw: RawBatch) -> Tensor:
+    def on_device(self, raw: RawBatch) -> Tensor:
         """Clips as floats on the device."""
         return self.data.to_batch(RawBatch(*(t.to(self.device, non_blocking=True) for t in raw))).clips
 
@@ -179,7 +176,7 @@ class Classwise(BlockCondenser):
         rows, wanted = (self.data.labels == label).nonzero().flatten(), self.data.per_class
         keys: list[Key] = [(row, turn) for row in rows.tolist()]
         raws = self.data.by_key(keys, self.seed, self.chunk, stored=True)
-        maps = [embed(self.net, self.look(self._on_device(raw), start), self.chunk).float() for raw in raws]
+        maps = [embed(self.net, self.look(self.on_device(raw), start), self.chunk).float() for raw in raws]
         chosen = kmeans_medoids(torch.cat(maps), min(wanted, len(rows)), self.rng("dream", label)).cpu()
         return rows[chosen[torch.arange(wanted) % len(chosen)]]
 

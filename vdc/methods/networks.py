@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from vdc.data.clips import ClipLoader
+from vdc.data.sampler import Keys
 from vdc.nets import VideoNet, channels_last
 from vdc.nets.trajectory import Experts
 from vdc.ops.unroll import Layout
+from vdc.spec import RawBatch
 
 Gradient = dict[str, Tensor]  # parameter name -> gradient
 
@@ -91,3 +95,14 @@ def training(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         net.eval()
+
+
+def endless(loader: ClipLoader, first: int) -> Iterator[RawBatch]:
+    """Batches of epoch after epoch of a shuffled loader, from batch number `first` of all on."""
+    epoch, batch = divmod(first, len(loader))
+    keys = cast(Keys, loader.sampler)
+    keys.resume(epoch, batch * (loader.batch_size or 1))
+    while True:
+        keys.set_epoch(epoch)
+        yield from loader
+        epoch += 1

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Metric = Literal["ours", "mse", "cos"]
+Metric = Literal["ours", "mse", "l1", "cos"]
 
 
 def class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -101,8 +101,8 @@ def gradient_distance(
 
     `ours` (DC: Zhao et al., ICLR 2021) sums 1 - cosine over the rows of every weight, a row being what feeds
     one output: (out, rest) for linear layers and for convolutions of any dimension. Tensors of one axis
-    (biases, norms) do not count. `mse` sums squared differences and `cos` takes one cosine, both over all
-    tensors. IDC (Kim et al., ICML 2022) is `mse` with `conv_only`.
+    (biases, norms) do not count. `mse` sums squared and `l1` absolute differences, `cos` takes one cosine,
+    all over all tensors. IDC (Kim et al., ICML 2022) is `mse`, or `l1` for large images, with `conv_only`.
 
     Args:
         syn: gradient on synthetic clips per parameter name.
@@ -116,6 +116,8 @@ def gradient_distance(
     pairs = [(g, real[name]) for name, g in syn.items() if g.ndim >= least]
     if not pairs:
         raise ValueError(f"no parameter has the {least} axes that count here")
+    if metric == "l1":
+        return torch.stack([(a - b).abs().sum() for a, b in pairs]).sum()
     if metric == "mse":
         return torch.stack([(a - b).square().sum() for a, b in pairs]).sum()
     if metric == "cos":

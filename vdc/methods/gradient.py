@@ -1,0 +1,255 @@
+"""Gradient matching: synthetic clips that pull a network's weights where real clips of their class do."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vdc.methods.classwise import Classwise
+from vdc.methods.matching import classes_of
+from vdc.methods.networks import Gradient, mean_gradient, training
+from vdc.methods.shard import State
+from vdc.ops.augment import diff_augment
+from vdc.ops.match import Metric, gradient_distance
+from vdc.ops.windows import draw_starts
+from vdc.spec import Batch, ClipSpec
+
+
+class Draw(NamedTuple):
+    """Everything random about a step."""
+
+    start: Tensor  # (1,) of the window
+    real: list[Gradient]  # of every class of the block
+
+
+class GradientMatching(Classwise):
+    """What DC, DSA and IDC share: a network that trains while its gradients are matched, and has its time.
+
+    A step matches every class once and makes one update of the items. The network, and what its training
+    depends on, are part of a checkpoint. The network never drops out while gradients are compared.
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        outer: steps with one network.
+        metric: see `ops.match.gradient_distance`.
+        conv_only: compare weights of convolutions only.
+        net_lr: of the network's SGD.
+        net_momentum: of the network's SGD.
+        net_decay: weight decay of the network's SGD.
+        net_batch: clips per step of the network.
+        options: see `Classwise`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        outer: int,
+        metric: Metric,
+        conv_only: bool,
+        net_lr: float,
+        net_momentum: float,
+        net_decay: float,
+        net_batch: int,
+        **options: Any,
+    ) -> None:
+        super().__init__(num_classes, spec, **options)
+        for name, value in (("outer", outer), ("net_batch", net_batch)):
+            if value < 1:
+                raise ValueError(f"model.init_args.{name} must be at least 1, got {value}")
+        self.outer, self.metric, self.conv_only, self.net_batch = outer, metric, conv_only, net_batch
+        self.net_sgd = partial(torch.optim.SGD, lr=net_lr, momentum=net_momentum, weight_decay=net_decay)
+        self.least = 4 if conv_only else 2 if metric == "ours" else 0  # axes of the parameters compared
+
+    @abstractmethod
+    def net_losses(self) -> Iterator[Tensor]:
+        """Losses of the steps that the network makes between two steps of the items."""
+
+    def prepare(self) -> None:
+        """Build the network.
+
+        Raises:
+            ValueError: with 16-mixed, whose loss scaling second derivatives bypass.
+        """
+        if str(self.trainer.precision) == "16-mixed":
+            raise ValueError("--trainer.precision 16-mixed does not scale second derivatives: use bf16-mixed")
+        super().prepare()
+
+    # -- the network --------------------------------------------------------------------------------------
+
+    def begin_block(self) -> None:
+        """Forget the last block's network."""
+        super().begin_block()
+        self.net_optimizer = self.net_sgd(self.net.parameters())
+
+    def advance(self) -> None:
+        """A new network, or the last one trained further."""
+        if self.step % self.outer == 0:
+            self.renew()
+            self.net_optimizer = self.net_sgd(self.net.parameters())
+            return
+        with training(self.net), torch.enable_grad():
+            for loss in self.net_losses():
+                self.net_optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.net_optimizer.step()
+        self.net_optimizer.zero_grad()
+
+    def block_state(self) -> State:
+        """The network and the momentum of its optimiser."""
+        state = super().block_state()
+        if self.outer > 1:
+            for name, parameter in self.net.named_parameters():
+                state[f"net.{name}"] = parameter.detach().cpu()
+                momentum = self.net_optimizer.state[parameter].get("momentum_buffer")
+                if momentum is not None:
+                    state[f"momentum.{name}"] = momentum.cpu()
+        return state
+
+    def load_block_state(self, state: State) -> None:
+        """Take up the network where it was."""
+        super().load_block_state(state)
+        for name, parameter in self.net.named_parameters():
+            if f"net.{name}" in state:
+                parameter.data.copy_(state[f"net.{name}"])
+            if f"momentum.{name}" in state:
+                self.net_optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{name}"].clone()
+
+    # -- a step -------------------------------------------------------------------------------------------
+
+    def context(self, batch: Batch | None) -> Draw:
+        """Network, window, and the gradient of every class's real clips."""
+        self.advance()
+        start = self.draw_starts(1)
+        return Draw(start, [self._real_gradient(k, clips, start) for k, clips in self.real_classes(start)])
+
+    def _real_gradient(self, label: int, clips: Tensor, start: Tensor) -> Gradient:
+        """Mean gradient of one class's real clips, `chunk` clips at a time."""
+        total: Gradient = {}
+        for part in torch.split(clips, self.chunk):
+            gradient = self._gradient(label, self.look(part, start, label), create_graph=False)
+            for name, g in gradient.items():
+                share = g * (len(part) / len(clips))
+                total[name] = total[name] + share if name in total else share
+        return total
+
+    def _gradient(self, label: int, seen: Tensor, create_graph: bool) -> Gradient:
+        """Mean gradient of seen clips of the block's class `label`."""
+        labels = torch.full((len(seen),), self.classes[label], device=seen.device)
+        return mean_gradient(self.net, self.least, seen, labels, create_graph)
+
+    def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
+        """Distance of gradients, summed over classes; one class's graph exists at a time."""
+        own, total, slopes = classes_of(labels), clips.new_zeros(()), torch.zeros_like(clips)
+        for label in range(len(self.classes)):
+            rows = (own == label).nonzero().flatten()
+            if not len(rows):
+                continue
+            leaf = clips.detach()[rows].requires_grad_()
+            gradient = self._gradient(label, self.look(leaf, context.start, label), create_graph=True)
+            distance = gradient_distance(gradient, context.real[label], self.metric, self.conv_only)
+            slopes[rows] = torch.autograd.grad(distance, leaf)[0]
+            total = total + distance.detach()
+        along = (clips * slopes).sum()  # its gradient is `slopes`; its value does not count
+        return {"gradients": total + (along - along.detach())}
+
+
+LOOPS = {1: (1, 1), 5: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+
+
+class DC(GradientMatching):
+    """Gradient matching with networks that train on the synthetic clips.
+
+    Zhao 2021 (ICLR), VICO-UoE/DatasetCondensation@53f63a6:main.py; five items per class as Wang 2024. With
+    more than one step per network classes depend on one another: then all of them must be one block.
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        ipc: items per class.
+        outer: steps with one network; `None` takes the published number for 1, 5, 10, 20, 30, 40 or 50 items.
+        inner: epochs that the network trains on the synthetic clips between two steps; `None` likewise.
+        init: as `Classwise`; noise as published.
+        metric: see `ops.match.gradient_distance`.
+        net_lr: of the network's SGD.
+        net_batch: clips per step of the network.
+        options: see `Classwise`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        ipc: int = 1,
+        outer: int | None = None,
+        inner: int | None = None,
+        init: str = "noise",
+        metric: Metric = "ours",
+        net_lr: float = 0.01,
+        net_batch: int = 256,
+        **options: Any,
+    ) -> None:
+        if (outer is None or inner is None) and ipc not in LOOPS:
+            raise ValueError(
+                f"no published loops for --model.init_args.ipc {ipc}: set model.init_args.outer and inner"
+            )
+        steps, epochs = LOOPS.get(ipc, (1, 1))
+        super().__init__(
+            num_classes,
+            spec,
+            steps if outer is None else outer,
+            metric,
+            False,
+            net_lr,
+            0.0,
+            0.0,
+            net_batch,
+            ipc=ipc,
+            init=init,
+            **options,
+        )
+        self.inner = epochs if inner is None else inner
+        if self.outer > 1 and len(self.blocks) > 1:
+            raise ValueError(
+                f"model.init_args.outer {self.outer}: networks train on the items of all classes: these "
+                f"must be one block, leave model.init_args.block out or set it to {num_classes * ipc}"
+            )
+
+    def net_losses(self) -> Iterator[Tensor]:
+        """`inner` epochs of the synthetic clips."""
+        rng = self.rng("network batches")
+        for _ in range(self.inner):
+            for rows in torch.split(torch.randperm(len(self.memory), generator=rng), self.net_batch):
+                with torch.no_grad():
+                    clips, labels = self.memory.render(rows.to(self.device))
+                    seen = self.view(clips, draw_starts(len(rows), self.spec, rng))
+                    if self.augment is not None:
+                        seen = diff_augment(seen, rng, self.augment, self.augment_mode, shared=False)
+                yield F.cross_entropy(self.net(seen), classes_of(labels))
+
+
+class DSA(DC):
+    """DC with one augmentation for real and synthetic clips of a class (Zhao & Bilen 2021, ICML).
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        init: as `Classwise`; real as published.
+        augment: as `Classwise`; leave out flip where mirrored clips have another class.
+        options: see `DC`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        init: str = "real",
+        augment: str | None = "color_crop_cutout_flip_scale_rotate",
+        **options: Any,
+    ) -> None:
+        super().__init__(num_classes, spec, init=init, augment=augment, **options)

@@ -1,0 +1,99 @@
+"""IDC: gradient matching of packed items, in networks that train on real clips."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vdc.data.sampler import Shuffled
+from vdc.memory import MultiFormation
+from vdc.methods.base import MemoryCallable
+from vdc.methods.gradient import GradientMatching
+from vdc.methods.networks import endless
+from vdc.ops.augment import diff_augment
+from vdc.ops.match import Metric
+from vdc.ops.mix import cutmix
+from vdc.ops.rng import derive
+from vdc.ops.windows import draw_starts
+from vdc.spec import ClipSpec, RawBatch
+
+
+class IDC(GradientMatching):
+    """Gradient matching with packed items and networks that train on real clips.
+
+    Kim 2022 (ICML), snu-mllab/Efficient-Dataset-Condensation:condense.py. The authors step once per class
+    with one momentum for all, so that a class moves on while others step: their rate is worth twice as much
+    there as here.
+
+    Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        memory: what is stored and learnt; packed 2 x 2 as published.
+        outer: steps with one network.
+        inner: steps of the network on real clips between two steps.
+        augment: as `Classwise`; one draw of all three for a class, real and synthetic, as published.
+        augment_mode: as `Classwise`.
+        metric: see `ops.match.gradient_distance`; of weights of convolutions only.
+        net_lr: of the network's SGD.
+        net_momentum: of the network's SGD.
+        net_decay: weight decay of the network's SGD.
+        net_batch: clips per step of the network.
+        cutmix: probability that such a batch is mixed.
+        options: see `Classwise`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        memory: MemoryCallable = MultiFormation,
+        outer: int = 100,
+        inner: int = 8,
+        augment: str | None = "color_crop_cutout",
+        augment_mode: Literal["one", "all"] = "all",
+        metric: Metric = "mse",
+        net_lr: float = 0.01,
+        net_momentum: float = 0.9,
+        net_decay: float = 5e-4,
+        net_batch: int = 64,
+        cutmix: float = 0.5,
+        **options: Any,
+    ) -> None:
+        options |= {"memory": memory, "augment": augment, "augment_mode": augment_mode}
+        net = (net_lr, net_momentum, net_decay, net_batch)
+        super().__init__(num_classes, spec, outer, metric, True, *net, **options)
+        self.inner, self.cutmix = inner, cutmix
+        self._stream: Iterator[RawBatch] | None = None
+
+    def begin_block(self) -> None:
+        """Forget the clips that the last block's networks trained on."""
+        super().begin_block()
+        self._stream = None
+
+    def _shuffled(self) -> Iterator[RawBatch]:
+        """Real clips for the network, from the current step on; made late, when that is restored."""
+        if self._stream is None:
+            trained = self.step - 1 - (self.step - 1) // self.outer  # times that a network went on before
+            keys = Shuffled(len(self.data.labels), derive(self.seed, "network", self.block))
+            loader = self.data.by_key(keys, self.seed, self.net_batch, stored=True)
+            self._stream = endless(loader, trained * self.inner)
+        return self._stream
+
+    def net_losses(self) -> Iterator[Tensor]:
+        """Cross-entropy on `inner` batches of real clips, each clip augmented in its own way."""
+        stream, rng = self._shuffled(), self.rng("network batches")
+        for _ in range(self.inner):
+            raw = next(stream)
+            clips = self.on_device(raw)
+            labels = raw.labels.to(self.device)
+            seen = self.view(clips, draw_starts(len(clips), self.spec, rng))
+            if self.augment is not None:
+                seen = diff_augment(seen, rng, self.augment, self.augment_mode, shared=False)
+            if float(torch.rand((), generator=rng)) >= self.cutmix:
+                yield F.cross_entropy(self.net(seen), labels)
+                continue
+            mixed, others, kept = cutmix(seen, labels, rng)
+            logits = self.net(mixed)
+            yield torch.lerp(F.cross_entropy(logits, others), F.cross_entropy(logits, labels), kept)
