@@ -35,10 +35,19 @@ class MiniC3D(VideoNet):
         norm: batch norm, affine instance norm, or none.
         head: `avg`: global average, dropout, linear. `max`: average over space and pairs of frames, dropout,
             linear at each time, then the maximum of each logit over time.
+        dropout: share of features dropped in training; half of them leaves runs of some hundred steps at chance.
     """
 
-    def __init__(self, num_classes: int, spec: ClipSpec, *, norm: Norm = "bn", head: Head = "avg") -> None:
-        super().__init__("minic3d", num_classes, spec, norm=norm, head=head)
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        *,
+        norm: Norm = "bn",
+        head: Head = "avg",
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__("minic3d", num_classes, spec, norm=norm, head=head, dropout=dropout)
         if norm not in NORMS:
             raise ValueError(f"minic3d: norm {norm!r} is unknown: choose bn, in or none")
         if head not in get_args(Head):
@@ -48,7 +57,9 @@ class MiniC3D(VideoNet):
             nn.Conv3d(before, after, (3, 7, 7), (1, 2, 2), (1, 3, 3)) for before, after in pairwise(WIDTHS)
         )
         self.norms = nn.ModuleList(NORMS[norm](width) for width in WIDTHS[1:])
-        self.dropout = nn.Dropout(0.5)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"minic3d: dropout must be in [0, 1), got {dropout}")
+        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(WIDTHS[-1], num_classes)
 
     def maps(self, x: Tensor) -> Tensor:
