@@ -2,6 +2,7 @@
 
 from vdc.methods.base import Condenser
 from vdc.methods.datm import DATM
+from vdc.methods.frepo import FRePo
 from vdc.methods.gradient import DC, DSA
 from vdc.methods.idc import IDC
 from vdc.methods.matching import DM, NCFM
@@ -20,6 +21,7 @@ __all__ = [
     "NCFM",
     "RDED",
     "Condenser",
+    "FRePo",
     "Herding",
     "KCenter",
     "Random",

@@ -1,0 +1,117 @@
+"""Networks that learn along with the synthetic clips, each of another age (FRePo)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vdc.nets import VideoNet, build, channels_last
+from vdc.ops.rng import derive, generator
+from vdc.spec import ClipSpec
+
+
+class OnlinePool:
+    """Networks trained one step at a time, and started afresh when old; no part of what is learnt.
+
+    Ages start staggered, so that the pool always holds networks of all ages.
+
+    Args:
+        size: how many.
+        max_age: steps after which a network starts afresh.
+        lr: of Adam.
+        net: their name.
+        options: their further arguments.
+        num_classes: K.
+        spec: clip shapes.
+        seed: of initial weights and dropout.
+        device: where they live.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        max_age: int,
+        lr: float,
+        net: str,
+        options: dict[str, Any],
+        num_classes: int,
+        spec: ClipSpec,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.max_age, self.lr, self.seed = max_age, lr, seed
+        self.ages = [max_age // size * i for i in range(size)]
+        self.lives = [0] * size  # times each was started afresh
+        self.steps = 0  # of all of them
+        self.nets = [build(net, num_classes, spec, **options).to(device) for _ in range(size)]
+        self.optimizers: list[torch.optim.Adam] = []
+        for i, one in enumerate(self.nets):
+            channels_last(one)
+            self.optimizers.append(self._start(i))
+
+    def __len__(self) -> int:
+        """Networks."""
+        return len(self.nets)
+
+    def _start(self, i: int) -> torch.optim.Adam:
+        """Give network i fresh weights, in place, and an optimiser that knows nothing."""
+        self.nets[i].reset_parameters("default", generator(self.seed, "online", i, self.lives[i]))
+        return torch.optim.Adam(self.nets[i].parameters(), self.lr)
+
+    def still(self, i: int) -> VideoNet:
+        """Network i as a fixed feature extractor: in eval mode, without gradients to its weights."""
+        return self.nets[i].eval().requires_grad_(False)
+
+    def advance(self, i: int, clips: Tensor, targets: Tensor) -> None:
+        """One step of network i, or a new life if it is too old.
+
+        Args:
+            i: which.
+            clips: (N, C, T, H, W).
+            targets: what its logits should be, (N, K).
+        """
+        self.steps += 1
+        if self.ages[i] >= self.max_age:
+            self.lives[i], self.ages[i] = self.lives[i] + 1, 0
+            self.optimizers[i] = self._start(i)
+            return
+        net = self.nets[i].train().requires_grad_(True)
+        torch.manual_seed(derive(self.seed, "dropout", i, self.lives[i], self.ages[i]))
+        with torch.enable_grad():
+            loss = F.mse_loss(net(clips), targets)
+            self.optimizers[i].zero_grad()
+            loss.backward()
+        self.optimizers[i].step()
+        self.ages[i] += 1
+
+    # -- checkpoints -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes, as tensors."""
+        return {
+            "ages": torch.tensor(self.ages),
+            "lives": torch.tensor(self.lives),
+            "steps": torch.tensor(self.steps),
+            "nets": [net.state_dict() for net in self.nets],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: it is of another pool.
+        """
+        if len(state["nets"]) != len(self):
+            raise ValueError(
+                f"--ckpt_path: a pool of {len(state['nets'])} networks, this run has {len(self)}"
+            )
+        self.ages, self.lives, self.steps = (state[name].tolist() for name in ("ages", "lives", "steps"))
+        for net, weights in zip(self.nets, state["nets"], strict=True):
+            try:
+                net.load_state_dict(weights)
+            except RuntimeError as error:
+                raise ValueError(f"--ckpt_path: networks of another kind: {error}") from error
+        for optimizer, moments in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(moments)
