@@ -136,7 +136,7 @@ class VideoFile(Reader):
         if re.fullmatch(r"\d+:\d+:\d+(\.\d+)?", claim):
             hours, minutes, seconds = map(float, claim.split(":"))
             end = max((p.pts + (p.duration or 0) for p in packets if p.pts is not None), default=0)
-            claimed, found = 3600 * hours + 60 * minutes + seconds, float(end * stream.time_base)
+            claimed, found = 3600 * hours + 60 * minutes + seconds, end * float(stream.time_base)
             if found < WHOLE * claimed:
                 raise self._bad(f"cut off, it holds {found:.1f} of the {claimed:.1f} seconds it claims")
 
