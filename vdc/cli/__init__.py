@@ -58,7 +58,7 @@ def pretrain(args: list[str]) -> None:
     prepare_data(given.data)
     options = {key: given[key] for key in ("net", "protocol", "net_options", "progress", "checkpoint_every")}
     options |= {"data": given.data, "out": given.out, "seed": given.seed_everything, "trainer": cli.trainer}
-    if given.experts:
+    if given.experts or given.dry_run:
         chosen = {key: given[key] for key in ("experts", "first", "snapshots", "dry_run")}
         found = experting.pretrain_experts(**options, **chosen)
         scores = ", ".join(f"{info['test']['top1']:.1f}" for info in found)
