@@ -41,6 +41,8 @@ class VideoClips(Dataset[RawBatch]):
             goes on at the first frame.
         seed: of everything drawn.
         store: decoded frames, which save opening the videos.
+        crop_scale: area of random crops over that of the frame.
+        flip: probability that a random crop is mirrored.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class VideoClips(Dataset[RawBatch]):
         short_video: Short = "dense",
         seed: int = 0,
         store: Store | None = None,
+        crop_scale: tuple[float, float] = (0.08, 1.0),
+        flip: float = 0.5,
     ) -> None:
         self.videos, self.frames, self.stride, self.load_size, self.size = (
             videos,
@@ -65,7 +69,7 @@ class VideoClips(Dataset[RawBatch]):
             size,
         )
         self.clips, self.starts, self.boxes, self.short_video = clips, starts, boxes, short_video
-        self.seed, self.store = seed, store
+        self.seed, self.store, self.crop_scale, self.flip = seed, store, crop_scale, flip
 
     def __len__(self) -> int:
         """Videos."""
@@ -117,7 +121,7 @@ class VideoClips(Dataset[RawBatch]):
         """The crop box of a clip, (1, 5)."""
         height, width = self.load_size
         if self.boxes == "random":
-            return random_boxes(1, height, width, rng)
+            return random_boxes(1, height, width, rng, scale=self.crop_scale, flip=self.flip)
         if self.boxes == "full":
             return full_boxes(1, height, width)
         short = min(height, width)

@@ -14,7 +14,7 @@ from torch import Tensor
 from vdc.data import RealData
 from vdc.eval.module import EvalModule
 from vdc.eval.results import first_process, versions, wait_for_all
-from vdc.eval.run import MakeTrainer, Running
+from vdc.eval.run import MakeTrainer, Running, follow
 from vdc.eval.settings import Protocol, named
 from vdc.nets import VideoNet, build
 from vdc.nets.trajectory import (
@@ -106,6 +106,7 @@ def pretrain_experts(
     if experts < 1 or first < 0:
         raise ValueError(f"--experts must be at least 1 and --first at least 0, got {experts} and {first}")
     settled = (protocol or named("teacher")).with_labels("hard")
+    follow(data, settled)
     numbers = range(first, first + experts)
     folder = Path(out)
     network = build(net, data.num_classes, data.spec, **(net_options or {}))

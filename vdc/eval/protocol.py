@@ -13,7 +13,7 @@ from vdc.eval.module import EvalModule
 from vdc.eval.relabel import relabel
 from vdc.eval.resident import CondensedData
 from vdc.eval.results import Task, first_process, wait_for_all
-from vdc.eval.run import MakeTrainer, Running
+from vdc.eval.run import MakeTrainer, Running, follow
 from vdc.eval.settings import Protocol, check_epochs
 from vdc.memory import Pixels
 from vdc.spec import ClipSpec
@@ -72,7 +72,8 @@ def evaluate(
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
         task = condensed_task(resident, student, net_options or {}, folder, title)
-        results.append(run_task(task, resident, seeds, running, check_epochs(resident.protocol.epochs)))
+        looks = check_epochs(resident.protocol.epochs, resident.protocol.checks)
+        results.append(run_task(task, resident, seeds, running, looks))
     if random_twin:
         twin = make_random_twin(resident, folder, teacher, progress)
         more = evaluate(
@@ -117,6 +118,7 @@ def evaluate_full(
     running = Running(trainer, progress, checkpoint_every)
     data.setup("test")
     settled = (protocol or Protocol()).with_labels("hard")
+    follow(data, settled)
     videos, spec = len(data.labels), data.spec
     about = {
         "method": "full data",
@@ -161,7 +163,8 @@ def run_task(
             task.student, len(data.classes), task.spec, task.protocol, seed, task.net_options, "test"
         )
         early = [epoch for epoch in checks if epoch != task.protocol.epochs - 1]
-        seconds = running.fit_and_test(module, data, folder, f"{task.student} seed {seed}", early)
+        title = f"{task.about['method']}, {task.student}, seed {seed}"
+        seconds = running.fit_and_test(module, data, folder, title, early)
         done[seed] = task.close(seed, module.outcome() | {"checks": module.history}, seconds)
     return task.summarise(done, with_checks=bool(checks))
 

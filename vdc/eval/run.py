@@ -11,7 +11,9 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from vdc.eval.callbacks import Checks, EpochBar, Resumable
+from vdc.data import RealData
 from vdc.eval.module import EvalModule
+from vdc.eval.settings import Protocol
 
 MakeTrainer = Callable[..., Trainer]
 NOISE = (
@@ -77,9 +79,23 @@ class Running:
         return resumable.seconds
 
 
+def follow(data: RealData, protocol: Protocol) -> None:
+    """Have real training clips augmented as a protocol says.
+
+    Raises:
+        ValueError: the protocol wants what only condensed sets offer.
+    """
+    if protocol.augment == "dsa" or protocol.cutmix:
+        raise ValueError(
+            f"protocol.augment {protocol.augment} with protocol.cutmix {protocol.cutmix} is for condensed sets: "
+            "training on real videos takes augment crop or none, and cutmix 0"
+        )
+    data.augment, data.crop_scale, data.flip = protocol.augment == "crop", protocol.crop_scale, protocol.flip
+
+
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's lines about devices, limits and workers: each of many short runs would repeat them."""
+    """Without lines about devices, limits and workers, which each of many short runs would repeat."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)

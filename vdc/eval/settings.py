@@ -33,7 +33,7 @@ class Protocol:
             `views`, or a `live` teacher on exactly the augmented batch; `None` is the richest that is stored.
         base_batch: batch size per clip that a class holds: ten classes' worth of clips, whatever the ipc.
         batch_size: fixed batch size instead.
-        augment: `crop` (random resized crop, mirror), `dsa` (colour, mirror, one of shift, scale, turn), none.
+        augment: `crop` (random resized crop, mirror), `dsa` (colour, mirror; shift, scale or turn), none.
         crop_scale: area of the crop over that of the frame.
         flip: probability of a mirrored clip.
         cutmix: probability that a batch is mixed.
@@ -41,6 +41,7 @@ class Protocol:
         clip_grad: largest gradient norm; `None` clips nothing.
         init: PyTorch's default, or Kaiming-normal as mmaction2 starts teachers.
         standardise: every batch, also in tests, by its own mean and deviation (Wang 2024).
+        checks: looks at the test set late in training, for `reference_best`; each costs a test pass.
     """
 
     name: str = "videodc"
@@ -69,6 +70,7 @@ class Protocol:
     clip_grad: float | None = None
     init: Literal["default", "kaiming"] = "default"
     standardise: bool = False
+    checks: int = 10
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -80,6 +82,8 @@ class Protocol:
                 raise ValueError(f"protocol.{name} must be positive, got {getattr(self, name)}")
         if self.warmup_epochs < 0:
             raise ValueError(f"protocol.warmup_epochs must be at least 0, got {self.warmup_epochs}")
+        if self.checks < 1:
+            raise ValueError(f"protocol.checks must be at least 1, the last epoch; got {self.checks}")
         for name, most in (("cutmix", 1.0), ("flip", 1.0), ("ema", 0.9999999)):
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"protocol.{name} must be in 0..1, got {getattr(self, name)}")
@@ -160,4 +164,4 @@ def lr_factor(protocol: Protocol, epoch: int) -> float:
 
 def check_epochs(epochs: int, checks: int = 10) -> list[int]:
     """Epochs after which the published habit looks at the test set: 209, 219, ... of 300, counted from 0."""
-    return sorted({max(round(epochs * (20 + i) / 30), 1) - 1 for i in range(1, checks + 1)})
+    return sorted({max(round(epochs * (2 + i / checks) / 3), 1) - 1 for i in range(1, checks + 1)})

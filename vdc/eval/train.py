@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from vdc.data import RealData
 from vdc.eval.module import EvalModule
 from vdc.eval.results import first_process, versions, wait_for_all
-from vdc.eval.run import MakeTrainer, Running
+from vdc.eval.run import MakeTrainer, Running, follow
 from vdc.eval.settings import Protocol, named
 from vdc.nets.teacher import INFO, save_teacher
 from vdc.ops.files import atomic_write, read_json
@@ -54,6 +54,7 @@ def pretrain(
     data.setup("test")  # hours before the test would find that there is nothing to test on
     folder = Path(out)
     settled = (protocol or named("teacher")).with_labels("hard")
+    follow(data, settled)
     module = EvalModule(net, data.num_classes, data.spec, settled, seed, net_options)
     source = data.fingerprint()
     recipe = {

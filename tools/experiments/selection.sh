@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The README's selection table: grid_s1_digits, 8 frames (stride 2) at 48 px, MiniC3D, 3 seeds.
+source "$(dirname "$0")/common.sh"
+
+teacher teacher_minic3d
+for ipc in 1 5; do
+  condense "random-$ipc" random_grid.yaml --model.ipc $ipc
+  for method in herding kcenter rded; do
+    condense "$method-$ipc" "${method}_grid.yaml" --model.ipc $ipc --model.teacher "$TEACHER"
+  done
+  for labels in hard live; do
+    for method in random herding kcenter rded; do
+      students "$method-$ipc" $labels
+    done
+  done
+done
+vdc report "$OUT"/*/condensed --out "$OUT/selection"
