@@ -28,6 +28,7 @@ def show(condensed: str) -> None:
         "items": f"{stored.ipc} per class in {manifest['memory']['class']}, {stored.per_item} clip(s) each",
         "clips": ", ".join(f"{key} {value}" for key, value in manifest["spec"].items() if value is not None),
         "labels": ", ".join(f"{key} {labels[key]}" for key in ("kind", "views", "top") if key in labels),
+        "learnt": ", ".join(f"{key} {value}" for key, value in manifest.get("learnt", {}).items()),
         "bytes": ", ".join(f"{part} {size:,}" for part, size in stored.nbytes.items()),
         "previews": f"{condensed}/preview.png, {condensed}/preview.mp4",
         "evaluations": str(len(list(Path(condensed, "evaluations").glob("*.json")))),
