@@ -122,10 +122,10 @@ def test_second_order_with_weights_passed_in(options):
     assert torch.allclose(slope, rise.detach(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"norm": "layer"}, {"head": "mean"}, {"width": 64}])
+@pytest.mark.parametrize("options", [{"norm": "layer"}, {"head": "mean"}, {"depth": 64}])
 def test_wrong_options_are_refused(options):
     (key, value) = next(iter(options.items()))
     with pytest.raises(
-        ValueError, match=f"{key}.*{value!r} is unknown|no option '{key}': its options are dropout, head, norm"
+        ValueError, match=f"{key}.*{value!r} is unknown|no option '{key}': its options are dropout, head, norm, width"
     ):
         build("minic3d", 3, ClipSpec(), **options)

@@ -2,7 +2,7 @@
 # The README's selection table: grid_s1_digits, 8 frames (stride 2) at 48 px, MiniC3D, 3 seeds.
 source "$(dirname "$0")/common.sh"
 
-teacher teacher_minic3d
+teacher
 for ipc in 1 5; do
   condense "random-$ipc" random_grid.yaml --model.ipc $ipc
   for method in herding kcenter rded; do
@@ -10,8 +10,8 @@ for ipc in 1 5; do
   done
   for labels in hard live; do
     for method in random herding kcenter rded; do
-      students "$method-$ipc" $labels
+      students "$method-$ipc" $ipc $labels
     done
   done
 done
-vdc report "$OUT"/*/condensed --out "$OUT/selection"
+vdc report "$TEACHER" "$OUT"/{random,herding,kcenter,rded}-{1,5}/condensed --out "$OUT/selection"

@@ -36,6 +36,7 @@ class MiniC3D(VideoNet):
         head: `avg`: global average, dropout, linear. `max`: average over space and pairs of frames, dropout,
             linear at each time, then the maximum of each logit over time.
         dropout: share of features dropped in training; half of them leaves runs of some hundred steps at chance.
+        width: channels over the published 64, 128, 128; half trains in a third of the time.
     """
 
     def __init__(
@@ -46,31 +47,35 @@ class MiniC3D(VideoNet):
         norm: Norm = "bn",
         head: Head = "avg",
         dropout: float = 0.5,
+        width: float = 1.0,
     ) -> None:
-        super().__init__("minic3d", num_classes, spec, norm=norm, head=head, dropout=dropout)
+        super().__init__("minic3d", num_classes, spec, norm=norm, head=head, dropout=dropout, width=width)
         if norm not in NORMS:
             raise ValueError(f"minic3d: norm {norm!r} is unknown: choose bn, in or none")
         if head not in get_args(Head):
             raise ValueError(f"minic3d: head {head!r} is unknown: choose avg or max")
         self.head = head
-        self.convs = nn.ModuleList(
-            nn.Conv3d(before, after, (3, 7, 7), (1, 2, 2), (1, 3, 3)) for before, after in pairwise(WIDTHS)
-        )
-        self.norms = nn.ModuleList(NORMS[norm](width) for width in WIDTHS[1:])
+        if not 0 < width <= 4:
+            raise ValueError(f"minic3d: width must be in (0, 4], got {width}")
+        widths = (WIDTHS[0], *(round(width * channels) for channels in WIDTHS[1:]))
         if not 0 <= dropout < 1:
             raise ValueError(f"minic3d: dropout must be in [0, 1), got {dropout}")
+        self.convs = nn.ModuleList(
+            nn.Conv3d(before, after, (3, 7, 7), (1, 2, 2), (1, 3, 3)) for before, after in pairwise(widths)
+        )
+        self.norms = nn.ModuleList(NORMS[norm](channels) for channels in widths[1:])
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(WIDTHS[-1], num_classes)
+        self.fc = nn.Linear(widths[-1], num_classes)
 
     def maps(self, x: Tensor) -> Tensor:
-        """Last map (N, 128, T//4, h, w); 8x112 px gives 2x2x2, 16x112 px 4x2x2."""
+        """Last map (N, 128 x width, T//4, h, w); 8x112 px gives 2x2x2, 16x112 px 4x2x2."""
         for conv, norm, pool in zip(self.convs, self.norms, POOLS, strict=True):
             # max-pool and ReLU commute exactly, in gradients too: this order does a quarter of the work
             x = F.relu(F.max_pool3d(norm(conv(x)), pool))
         return x
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Mean over time and space, (N, 128), whichever the head."""
+        """Mean over time and space, (N, 128 x width), whichever the head."""
         return maps.mean((2, 3, 4))
 
     def forward(self, x: Tensor) -> Tensor:
