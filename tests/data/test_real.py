@@ -181,6 +181,15 @@ def test_a_sample_is_random_videos_of_every_class(toy):
         real.sample(5, 0)
 
 
+def test_a_few_clips_do_not_decode_the_split(toy):
+    real = data(toy, cache="ram")
+    before = real.sample(1, 0)
+    assert real._stores == {}
+    real.loader("shuffled")
+    assert real._stores["train"] is not None
+    assert torch.equal(real.sample(1, 0), before)
+
+
 def test_only_some_videos(toy):
     raws = list(data(toy, candidates=2).loader("every_clip", rows=[7, 1, 5]))
     assert [raw.rows.tolist() for raw in raws] == [[7, 1], [5]]

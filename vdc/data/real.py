@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,14 +17,13 @@ from vdc.data.formats import Format
 from vdc.data.index import Index, Video
 from vdc.data.reader import decoder
 from vdc.data.sampler import EveryClip, Key, Keys, PerClass, Shuffled
-from vdc.data.splits import BadClip, Part, bad_videos, fingerprint, held_out, read_lists
+from vdc.data.splits import BadClip, Part, Split, bad_videos, divide, fingerprint, read_lists
 from vdc.ops.augment import resized_crop
 from vdc.ops.pixels import to_clips
 from vdc.ops.rng import generator
 from vdc.spec import Batch, ClipSpec, RawBatch
 
 Kind = Literal["shuffled", "every_clip", "per_class", "none", "test"]
-Split = Literal["train", "val", "test"]
 SPEC = ClipSpec()
 
 
@@ -51,7 +49,9 @@ class RealData(LightningDataModule):
         first_clip: with one candidate, take the clip that starts at the first frame, as Video-DC's code does.
         on_bad_clip: a video that is missing or cannot be decoded is an error, or is left out and listed.
         short_video: videos shorter than a clip are sampled densely, or loop.
-        augment: crop and flip training clips at random.
+        augment: crop and flip training clips at random; networks are trained as their protocol says instead.
+        crop_scale: area of those crops over that of the frame.
+        flip: probability of mirroring a training clip.
         seed: of everything drawn.
     """
 
@@ -75,24 +75,26 @@ class RealData(LightningDataModule):
         on_bad_clip: BadClip = "error",
         short_video: Short = "dense",
         augment: bool = True,
+        crop_scale: tuple[float, float] = (0.08, 1.0),
+        flip: float = 0.5,
         seed: int = 0,
     ) -> None:
         super().__init__()
         side = round(8 / 7 * spec.size)
         self.root, self.train, self.test, self.format, self.keep = root, train, test, format, classes
         self._spec, self.load_size, self.seed = spec, load_size or (side, side), seed
-        self.batch_size, self.per_class, self.test_clips, self.candidates = (
-            batch_size,
-            per_class,
-            test_clips,
-            candidates,
-        )
-        self.num_workers, self.cache = num_workers, cache
+        self.batch_size, self.per_class, self.test_clips = batch_size, per_class, test_clips
+        self.num_workers, self.cache, self.candidates = num_workers, cache, candidates
         self.val_share, self.on_bad_clip = val_share, on_bad_clip
         self.first_clip, self.short_video, self.augment = first_clip, short_video, augment
         for name in ("batch_size", "per_class", "test_clips", "candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--data.{name} must be at least 1, got {getattr(self, name)}")
+        self.crop_scale, self.flip = crop_scale, flip
+        if not 0 < crop_scale[0] <= crop_scale[1] <= 1 or not 0 <= flip <= 1:
+            raise ValueError(
+                f"--data.crop_scale must rise within 0..1 and --data.flip lie in it: {crop_scale}, {flip}"
+            )
         if not 0 <= val_share < 1:
             raise ValueError(f"--data.val_share must be in [0, 1), got {val_share}")
         self.skipped: dict[str, str] = {}  # path -> why, of the videos left out
@@ -133,14 +135,7 @@ class RealData(LightningDataModule):
             bad = bad_videos(part, index.videos, self.on_bad_clip, self._ranks, self._local)
             self.skipped |= {index.videos[i].path: why for i, why in bad.items()}
             good[part] = [video for i, video in enumerate(index.videos) if i not in bad]
-        if both := {v.path for v in good["train"]} & {v.path for v in good["test"]}:
-            rank_zero_warn(f"{len(both)} test videos are also training videos, for example {min(both)}")
-        held = held_out(good["train"], self.val_share, self.seed)
-        return {
-            "train": [video for row, video in enumerate(good["train"]) if row not in held],
-            "val": [good["train"][row] for row in sorted(held)],
-            "test": good["test"],
-        }
+        return divide(good["train"], good["test"], self.val_share, self.seed)
 
     def fingerprint(self) -> dict[str, Any]:
         """What the data is, wherever it lies: size and hash of the splits, decoder, files left out."""
@@ -160,20 +155,22 @@ class RealData(LightningDataModule):
         """The same on this machine."""
         return (self.trainer.local_rank, self.trainer.num_devices) if self.trainer is not None else (0, 1)
 
-    def _clips(self, kind: Kind, split: Split, augment: bool | None = None, **changes: Any) -> VideoClips:
-        """Clips as a kind of loader wants them."""
+    def _clips(
+        self, kind: Kind, split: Split, augment: bool | None = None, few: bool = False, **changes: Any
+    ) -> VideoClips:
+        """Clips as a kind of loader wants them; a `few` are not worth decoding a whole split into memory."""
         spec, random = self._spec, self.augment if augment is None else augment
         options: dict[str, Any] = {"frames": spec.frames, "boxes": "random" if random else "full"}
         if kind == "every_clip":
-            one = "first" if self.first_clip else "random"
-            starts = one if self.candidates == 1 else "spread"
+            starts = "spread" if self.candidates > 1 else "first" if self.first_clip else "random"
             options |= {"frames": spec.stored, "clips": self.candidates, "starts": starts}
         elif kind == "test":
             options |= {"clips": self.test_clips, "starts": "spread", "boxes": "centre"}
+        options |= {"crop_scale": self.crop_scale, "flip": self.flip}
         options |= {"seed": self.seed, "short_video": self.short_video, **changes}
         options |= {"stride": spec.stride, "load_size": self.load_size, "size": spec.size}
         clips = VideoClips(self.splits[split], **options)
-        if split == "train" or kind == "test":
+        if (split == "train" or kind == "test") and not (few and split not in self._stores):
             clips.store = self._store(split, clips)
         return clips
 
@@ -202,7 +199,7 @@ class RealData(LightningDataModule):
             (C, T, H, W), normalised.
         """
         frames = self._spec.stored if stored else self._spec.frames
-        found, boxes = self._clips("every_clip", "train", frames=frames).read([row], [[draw]])
+        found, boxes = self._clips("every_clip", "train", few=True, frames=frames).read([row], [[draw]])
         return self.to_batch(RawBatch(found, torch.zeros(1), torch.zeros(1), boxes)).clips[0]
 
     def sample(self, per_class: int, seed: int, classes: Sequence[int] | None = None) -> Tensor:
@@ -228,7 +225,9 @@ class RealData(LightningDataModule):
                 raise ValueError(f"class {name!r} has {len(rows)} training videos; {per_class} are needed")
             order = torch.randperm(len(rows), generator=generator(seed, "sample", label))[:per_class]
             keys += [(row, 0) for row in rows[order].tolist()]
-        raws = tqdm(self.by_key(keys, seed, stored=True), "sampling clips", delay=1)
+        options: dict[str, Any] = {"frames": self._spec.stored, "boxes": "centre", "seed": seed}
+        clips = self._clips("shuffled", "train", few=True, **options)
+        raws = tqdm(self._loader(clips, keys, self.batch_size), "sampling clips", delay=1)
         found = torch.cat([self.to_batch(raw).clips for raw in raws])
         return found.view(len(classes), per_class, *found.shape[1:])
 
@@ -301,9 +300,9 @@ class RealData(LightningDataModule):
         """Batches until the trainer's last step."""
         if self.trainer is not None and self.trainer.max_steps > 0:
             return self.trainer.max_steps * self.trainer.accumulate_grad_batches
-        if not default:
-            raise ValueError("this method has no epochs: set --trainer.max_steps")
-        return default
+        if default:
+            return default
+        raise ValueError("this method has no epochs: set --trainer.max_steps")
 
     # -- Lightning ---------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from vdc.data.index import Index, Video, read_index, subset
 from vdc.ops.rng import generator
 
 Part = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 BadClip = Literal["error", "skip"]
 
 
@@ -79,17 +80,30 @@ def bad_videos(
     return bad
 
 
-def held_out(videos: list[Video], share: float, seed: int) -> set[int]:
-    """Positions of the validation videos: `share` of every class, at least one, never all."""
+def divide(train: list[Video], test: list[Video], share: float, seed: int) -> dict[Split, list[Video]]:
+    """All splits, with a validation split of `share` of every class: at least one video, never all.
+
+    Args:
+        train: training videos.
+        test: test videos; a warning tells if some of them are training videos.
+        share: in [0, 1).
+        seed: of the choice.
+    """
+    if both := {video.path for video in train} & {video.path for video in test}:
+        rank_zero_warn(f"{len(both)} test videos are also training videos, for example {min(both)}")
     held: set[int] = set()
     rows: dict[int, list[int]] = {}
-    for row, video in enumerate(videos):
+    for row, video in enumerate(train):
         rows.setdefault(video.label, []).append(row)
     for label, mine in rows.items() if share else ():
         count = min(max(round(share * len(mine)), 1), len(mine) - 1)
         order = torch.randperm(len(mine), generator=generator(seed, "val", label)).tolist()
         held |= {mine[i] for i in order[:count]}
-    return held
+    return {
+        "train": [video for row, video in enumerate(train) if row not in held],
+        "val": [train[row] for row in sorted(held)],
+        "test": test,
+    }
 
 
 def fingerprint(videos: list[Video], root: str) -> dict[str, Any]:
