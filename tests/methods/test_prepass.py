@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.methods.tiny import CLASSES, K, SPEC, _registered, make_teacher, toy, toy_root  # noqa: F401
 from torch import nn
 
+from tests.methods.tiny import CLASSES, SPEC, K, make_teacher, toy
 from vdc.methods import prepass
 from vdc.methods.prepass import Watch, measure, observe
 from vdc.nets import build, load_teacher
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def data(toy_root):  # noqa: F811
+def data(toy_root):
     return toy(toy_root)
 
 
@@ -79,7 +79,9 @@ def test_pass_is_the_direct_two_pass_computation(teacher, data):
     # of the whole set: norms have their running statistics, convolutions what the pass saw
     whole = seen["conv2"].transpose(0, 1).flatten(1).double()
     torch.testing.assert_close(found.dataset.mean[7:11], whole.mean(1).float(), atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(found.dataset.var[7:11], whole.var(1, correction=0).float(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        found.dataset.var[7:11], whole.var(1, correction=0).float(), atol=1e-6, rtol=1e-5
+    )
     assert found.dataset.mean[3:7].equal(teacher.net.norm1.running_mean)
     assert found.dataset.var[11:].equal(teacher.net.norm2.running_var)
 
@@ -105,13 +107,15 @@ def test_instance_norms_have_no_running_statistics(tmp_path, data):
 def test_running_statistics_need_no_pass(teacher, data, monkeypatch):
     monkeypatch.setattr(data, "by_key", None)
     (found,) = measure([teacher], data, Watch(("norm",)), class_wise=False)
-    assert found.dataset.mean.equal(torch.cat([teacher.net.norm1.running_mean, teacher.net.norm2.running_mean]))
+    assert found.dataset.mean.equal(
+        torch.cat([teacher.net.norm1.running_mean, teacher.net.norm2.running_mean])
+    )
     assert found.moments is None
     with pytest.raises(ValueError, match="not measured"):
         found.classes("within")
 
 
-def test_cache_serves_only_what_is_the_same(teacher, data, toy_root, tmp_path, monkeypatch):  # noqa: F811
+def test_cache_serves_only_what_is_the_same(teacher, data, toy_root, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(prepass, "rank_zero_info", said.append)
     (first,) = measure([teacher], data, BOTH, True)
@@ -185,7 +189,7 @@ prepass.measure([load_teacher(sys.argv[2])], data, prepass.Watch(), True, sys.ar
 """
 
 
-def test_a_killed_pass_goes_on_and_ends_the_same(teacher, data, toy_root, tmp_path, monkeypatch):  # noqa: F811
+def test_a_killed_pass_goes_on_and_ends_the_same(teacher, data, toy_root, tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     command = [sys.executable, "-c", CHILD, toy_root, str(teacher.path), str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
@@ -204,7 +208,7 @@ def test_a_killed_pass_goes_on_and_ends_the_same(teacher, data, toy_root, tmp_pa
     assert load_file(path)["sums"].equal(whole.moments.sums)
 
 
-def test_a_pass_under_way_with_other_batches_is_not_taken_up(teacher, toy_root, tmp_path, monkeypatch):  # noqa: F811
+def test_a_pass_under_way_with_other_batches_is_not_taken_up(teacher, toy_root, tmp_path, monkeypatch):
     monkeypatch.setattr(prepass, "SAVE_EVERY", 1)
 
     def stopped(every, data):

@@ -1,4 +1,4 @@
-"""A network of a few hundred weights, toy videos of 16 px, and short runs; imported by child processes too."""
+"""A network of a few hundred weights, toy videos of 16 px, short runs; child processes import it too."""
 
 from functools import partial
 from pathlib import Path
