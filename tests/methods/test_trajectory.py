@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from tests.methods.tiny import CLASSES, SPEC, K, Tiny, _registered, fit, toy, toy_root  # noqa: F401
+from tests.methods.tiny import CLASSES, SPEC, K, Tiny, _registered, fit, register, toy, toy_root  # noqa: F401
 from vdc.condensed.format import load
 from vdc.methods import DATM, MTT
 from vdc.methods.guard import LAST_GOOD
@@ -55,8 +55,22 @@ def make_experts(path, count=3, epochs=EPOCHS, classes=CLASSES, spec=SPEC):
     return str(path)
 
 
-def sgd(lr=1.0):
-    return lambda groups: torch.optim.SGD(groups, lr, momentum=0.5)
+class Sgd:
+    """Can be sent to another process."""
+
+    def __init__(self, lr=1.0):
+        self.lr = lr
+
+    def __call__(self, groups):
+        return torch.optim.SGD(groups, self.lr, momentum=0.5)
+
+
+class Child(MTT):
+    """Knows the network in a spawned process too."""
+
+    def prepare(self):
+        register()
+        super().prepare()
 
 
 def make(experts, cls=MTT, spec=SPEC, **options):
@@ -65,10 +79,10 @@ def make(experts, cls=MTT, spec=SPEC, **options):
         "syn_steps": 3,
         "max_start_epoch": 3,
         "batch_syn": 3,
-        "optimizer": sgd(),
+        "optimizer": Sgd(),
         "step_size": 0.05,
     }
-    return cls(K, spec, experts, **given | {"optimizer": sgd()} | options)
+    return cls(K, spec, experts, **given | {"optimizer": Sgd()} | options)
 
 
 def opened(module, experts, rank=0, world=1, step=0, data=None):
@@ -323,12 +337,17 @@ def test_a_resumed_run_ends_as_a_whole_one(experts, data, tmp_path, cls):
 
 
 def test_the_step_size_stays_positive(experts, data, tmp_path):
-    module = run(experts, data, tmp_path, MTT, lr_step=1e6)
-    assert module.step_size.item() >= 1e-3
+    class Downhill(MTT):
+        def loss(self, clips, labels, context):
+            return {"trajectory": 100 * self.step_size}
+
+    module = run(experts, data, tmp_path, Downhill, lr_step=1.0)
+    assert module.step_size.item() == pytest.approx(1e-3)
+    assert load(tmp_path / "set").manifest["learnt"] == {"step_size": 0.001}
 
 
 def test_three_groups_have_their_own_rates(experts):
-    module = make(experts, DATM, lr_step=1e-5, lr_labels=5.0, optimizer=sgd(100.0))
+    module = make(experts, DATM, lr_step=1e-5, lr_labels=5.0, optimizer=Sgd(100.0))
     optimizer = module.configure_optimizers()
     rates = [(g["lr"], g["momentum"], [p.shape for p in g["params"]]) for g in optimizer.param_groups]
     assert rates == [
@@ -368,7 +387,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_state(experts, data,
 @pytest.mark.ddp
 def test_two_processes_average_over_two_experts(experts, data, tmp_path):
     """One SGD step: the stored pixels moved by the mean of the gradients that each would have had."""
-    before = run(experts, data, tmp_path / "before", MTT, steps=1, optimizer=sgd(0.0), lr_step=0)
+    before = run(experts, data, tmp_path / "before", MTT, steps=1, optimizer=Sgd(0.0), lr_step=0)
     grads = []
     for rank in range(2):
         module = opened(make(experts, seed=3, lr_step=0), experts, rank, 2)
@@ -379,23 +398,13 @@ def test_two_processes_average_over_two_experts(experts, data, tmp_path):
     assert not torch.allclose(*grads)
     rate = 0.5 / torch.stack(grads).mean(0).abs().max().item()
     expected = before.memory.videos - rate * torch.stack(grads).mean(0)
-    after = make(experts, seed=3, lr_step=0, out=str(tmp_path / "after"), optimizer=Sgd(rate))
+    after = make(experts, Child, seed=3, lr_step=0, out=str(tmp_path / "after"), optimizer=Sgd(rate))
     fit(after, data, max_steps=1, strategy="ddp_spawn", devices=2, default_root_dir=str(tmp_path))
     low, high = valid_range(torch.device("cpu"))
     stored = load(tmp_path / "after").tensors["videos"].int()
     wanted = to_frames(expected.clamp(low, high)).int()
     assert (stored - wanted).abs().max() <= 1
     assert (stored - to_frames(before.memory.videos.detach()).int()).abs().max() > 5
-
-
-class Sgd:
-    """Can be sent to another process."""
-
-    def __init__(self, lr):
-        self.lr = lr
-
-    def __call__(self, groups):
-        return torch.optim.SGD(groups, self.lr)
 
 
 # -- refusals ------------------------------------------------------------------------------------------

@@ -245,7 +245,7 @@ class MTT(Condenser):
 
     def learnt(self) -> dict[str, Any]:
         """The step size, at which SGD should train on the set."""
-        return {"step_size": round(float(self.step_size), 8)}
+        return {"step_size": round(self.step_size.item(), 8)}
 
 
 def inner_batches(
