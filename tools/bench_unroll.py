@@ -163,7 +163,7 @@ def experts(meter: Meter, spec: ClipSpec, videos: int, batch: int) -> None:
             for raw in data.train_dataloader():
                 ready = data.on_after_batch_transfer(RawBatch(*(t.to(device) for t in raw)), 0)
                 optimizer.zero_grad()
-                objective(own.protocol, own(ready.clips), ready).backward()
+                torch.autograd.backward(objective(own.protocol, own(ready.clips), ready))
                 torch.nn.utils.clip_grad_norm_(own.net.parameters(), 40.0)
                 optimizer.step()
 

@@ -82,7 +82,7 @@ def make(experts, cls=MTT, spec=SPEC, **options):
         "optimizer": Sgd(),
         "step_size": 0.05,
     }
-    return cls(K, spec, experts, **given | {"optimizer": Sgd()} | options)
+    return cls(K, spec, experts, **given | options)
 
 
 def opened(module, experts, rank=0, world=1, step=0, data=None):
@@ -399,6 +399,7 @@ def test_two_processes_average_over_two_experts(experts, data, tmp_path):
     rate = 0.5 / torch.stack(grads).mean(0).abs().max().item()
     expected = before.memory.videos - rate * torch.stack(grads).mean(0)
     after = make(experts, Child, seed=3, lr_step=0, out=str(tmp_path / "after"), optimizer=Sgd(rate))
+    data.trainer = None  # of an earlier run, which cannot be sent to another process
     fit(after, data, max_steps=1, strategy="ddp_spawn", devices=2, default_root_dir=str(tmp_path))
     low, high = valid_range(torch.device("cpu"))
     stored = load(tmp_path / "after").tensors["videos"].int()

@@ -81,7 +81,7 @@ class OnlinePool:
         with torch.enable_grad():
             loss = F.mse_loss(net(clips), targets)
             self.optimizers[i].zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
         self.optimizers[i].step()
         self.ages[i] += 1
 
