@@ -3,7 +3,7 @@
 source "$(dirname "$0")/common.sh"
 
 teacher
-for ipc in 1 5; do
+for ipc in ${IPCS:-1 5}; do
   condense "random-$ipc" random_grid.yaml --model.ipc $ipc
   for method in herding kcenter rded; do
     condense "$method-$ipc" "${method}_grid.yaml" --model.ipc $ipc --model.teacher "$TEACHER"
