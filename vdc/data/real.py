@@ -34,7 +34,7 @@ class RealData(LightningDataModule):
         root: folder that the paths in the lists start from.
         train: list of training videos, or the folder of their class folders; `None` is `root` itself.
         test: list of test videos, or the folder of their class folders.
-        format: of the lists; `auto` looks. `hmdb51_all` also trains on the clips that HMDB51's split leaves out.
+        format: of the lists; `auto` looks. `hmdb51_all` also trains on what HMDB51's split leaves out.
         spec: shapes of stored and seen clips.
         classes: keep only these classes, in alphabetical order.
         load_size: height and width that frames are resized to while decoding; `None` takes a square of 8/7 of
