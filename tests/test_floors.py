@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "vdc"
-FLOOR = {"spec": 0, "ops": 0, "nets": 1, "data": 1, "memory": 1, "condensed": 1, "methods": 2, "eval": 3, "cli": 4}
+FLOOR = {
+    "spec": 0,
+    "ops": 0,
+    "nets": 1,
+    "data": 1,
+    "memory": 1,
+    "condensed": 1,
+    "methods": 2,
+    "eval": 3,
+    "cli": 4,
+}
 
 
 def part(module: str) -> str | None:
@@ -32,7 +42,9 @@ def illegal(own: str, other: str) -> bool:
     return FLOOR[other] >= FLOOR[own]
 
 
-FILES = sorted(p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0] not in ("__init__.py", "__main__.py"))
+FILES = sorted(
+    p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0] not in ("__init__.py", "__main__.py")
+)
 
 
 def test_some_files_are_walked():

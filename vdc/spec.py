@@ -46,11 +46,17 @@ class ClipSpec:
         if self.stored < 1 or self.cut < 1:
             raise ValueError("spec.stored_frames and spec.window_frames must be at least 1")
         if self.cut > self.stored:
-            raise ValueError(f"spec.stored_frames is {self.stored}: shorter than its window of {self.cut} frames")
+            raise ValueError(
+                f"spec.stored_frames is {self.stored}: shorter than its window of {self.cut} frames"
+            )
         if self.window == "none" and self.cut != self.stored:
-            raise ValueError(f"spec.window_frames {self.cut} needs spec.window segment or slide (stored: {self.stored})")
+            raise ValueError(
+                f"spec.window_frames {self.cut} needs spec.window segment or slide (stored: {self.stored})"
+            )
         if self.window == "segment" and self.stored % self.cut:
-            raise ValueError(f"spec.window segment: {self.cut} frames do not divide the {self.stored} stored ones")
+            raise ValueError(
+                f"spec.window segment: {self.cut} frames do not divide the {self.stored} stored ones"
+            )
         if self.interpolation == "none" and self.cut != self.frames:
             raise ValueError(
                 f"a view of {self.cut} frames is not the {self.frames} a network sees: set spec.interpolation"
@@ -69,6 +75,11 @@ class ClipSpec:
         if self.window_frames is not None:
             return self.window_frames
         return self.stored if self.window == "none" else self.frames
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a stored clip, as uint8."""
+        return self.stored * self.size * self.size * 3
 
 
 class RawBatch(NamedTuple):

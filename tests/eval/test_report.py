@@ -19,6 +19,7 @@ def result(method="RDED", ipc=1, top1=(30.0, 32.0), total=1000, student="minic3d
         "train_videos": 50,
         "test_videos": 9,
         "student": student,
+        "net_options": {},
         "seeds": list(range(len(top1))),
         "spec": {"frames": 4, "size": 10, "stored_frames": None},
         "protocol": {"name": "videodc", "labels": labels},
@@ -109,3 +110,20 @@ def test_what_cannot_be_read_is_said(runs, tmp_path, monkeypatch, dirs, paper, m
     monkeypatch.chdir(tmp_path / "empty" if dirs == ["."] else runs)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         report(dirs, published=paper, show=False)
+
+
+def test_a_teacher_is_a_bound_of_its_own_network(tmp_path):
+    info = {
+        "source": {"train": {"videos": 7}},
+        "test": {"top1": 80.0, "top5": 100.0, "still_top1": 30.0, "videos": 5},
+        "classes": ["a", "b"],
+        "spec": {"frames": 2, "size": 4},
+        "net": "minic3d",
+        "net_options": {"dropout": 0.0},
+        "recipe": {"seed": 3, "protocol": {"name": "teacher", "labels": "hard"}},
+    }
+    (tmp_path / "teacher.json").write_text(json.dumps(info))
+    (row,) = report([str(tmp_path)], show=False)
+    assert (row.method, row.ipc, row.seeds, row.top1, row.single_frame) == ("full data", None, 1, 80.0, 30.0)
+    assert row.bytes == 7 * (2 * 4 * 4 * 3 + 1)  # clips, and one byte per label
+    assert row.accuracy_ratio == 1.0

@@ -125,7 +125,7 @@ def evaluate_full(
         "ipc": None,
         "classes": data.classes,
         "train_videos": videos,
-        "bytes": {"clips": videos * clip_bytes(spec), "labels": videos, "teacher": 0},
+        "bytes": {"clips": videos * spec.nbytes, "labels": videos, "teacher": 0},
         "source": data.fingerprint(),
     }
     identity = {"data": data.fingerprint(), "batch_size": data.batch_size, "test_data": test_identity(data)}
@@ -167,11 +167,6 @@ def run_task(
         seconds = running.fit_and_test(module, data, folder, title, early)
         done[seed] = task.close(seed, module.outcome() | {"checks": module.history}, seconds)
     return task.summarise(done, with_checks=bool(checks))
-
-
-def clip_bytes(spec: ClipSpec) -> int:
-    """Bytes of one stored clip, as uint8."""
-    return spec.stored * spec.size * spec.size * 3
 
 
 def condensed_task(

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from vdc.eval.results import FORMAT
+from vdc.nets.teacher import INFO
 from vdc.ops.files import atomic_write, read_json
+from vdc.spec import ClipSpec
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def report(
     """Collect evaluations, print them as a table, and write CSV, markdown and a plot.
 
     Args:
-        dirs: condensed sets, result folders, folders of such, or result files.
+        dirs: condensed sets, result folders, teachers (one run of the full-data bound), folders of such, or files.
         out: folder for `report.csv`, `report.md` and `report.png`; `None` writes nothing.
         published: YAML file of published numbers: a list `results` of `method`, `value`, and `ipc`, `labels`,
             `metric` (top1 or top5), `student`, `std`, `dataset`, `table` where known.
@@ -108,7 +110,30 @@ def read_results(path: Path) -> list[tuple[str, dict[str, Any]]]:
         )
     files = [path] if path.is_file() else sorted(path.rglob("*.json"))
     found = [(str(file), read_json(file)) for file in files]
+    found = [(name, as_bound(held) if Path(name).name == INFO else held) for name, held in found]
     return [(name, held) for name, held in found if isinstance(held, dict) and held.get("format") == FORMAT]
+
+
+def as_bound(info: dict[str, Any]) -> dict[str, Any]:
+    """A teacher's training as one run of the full-data bound."""
+    videos = info["source"]["train"]["videos"]
+    scores = {name: {"mean": info["test"][name], "std": None} for name in ("top1", "top5", "still_top1")}
+    return {
+        "format": FORMAT,
+        "method": "full data",
+        "ipc": None,
+        "classes": info["classes"],
+        "spec": info["spec"],
+        "train_videos": videos,
+        "test_videos": info["test"]["videos"],
+        "student": info["net"],
+        "net_options": info["net_options"],
+        "protocol": info["recipe"]["protocol"],
+        "seeds": [info["recipe"]["seed"]],
+        **scores,
+        "reference_best": None,
+        "bytes": {"total": videos * (ClipSpec(**info["spec"]).nbytes + 1)},
+    }
 
 
 def table_rows(results: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
@@ -126,6 +151,7 @@ def bound_key(held: dict[str, Any]) -> tuple[Any, ...]:
     """What a full-data bound must share with a result to be its bound."""
     return (
         held["student"],
+        tuple(sorted(held["net_options"].items())),
         tuple(held["classes"]),
         held["spec"]["frames"],
         held["spec"]["size"],
@@ -141,8 +167,8 @@ def row_of(name: str, held: dict[str, Any], bound: float | None) -> Row:
         held: what it holds.
         bound: top-1 of the student on the full data.
     """
-    spec, best = held["spec"], held["reference_best"]
-    full = held["train_videos"] * (spec["stored_frames"] or spec["frames"]) * spec["size"] ** 2 * 3
+    best = held["reference_best"]
+    full = held["train_videos"] * ClipSpec(**held["spec"]).nbytes
     return Row(
         method=held["method"],
         ipc=held["ipc"],

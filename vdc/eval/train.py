@@ -79,6 +79,7 @@ def pretrain(
             "classes": data.classes,
             "validation": best.of(module.history) if looks else None,
             "test": module.outcome(),
+            "net_options": net_options or {},
             "recipe": recipe,
             "source": source,
             "seconds": round(seconds, 1),
