@@ -177,7 +177,7 @@ class Experts:
         return build(self.name, len(self.classes), self.spec, **self.options)
 
     def snapshot(self, expert: int, epoch: int) -> Tensor:
-        """Parameters (D,) float32 of the `expert`-th finished one after `epoch` epochs; only they are read."""
+        """Parameters (D,) float32 of the `expert`-th finished one after `epoch` epochs; no more is read."""
         return self._row(expert, epoch).float()
 
     def trained(self, expert: int) -> VideoNet:
