@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from safetensors.torch import load_file
 
-from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, toy
+from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, register, toy
 from vdc.condensed.format import load
-from vdc.methods import Statistics
+from vdc.methods import ShardStrategy, Statistics
 from vdc.nets import load_teacher
 from vdc.ops.augment import resized_crop
 from vdc.ops.rng import generator
@@ -298,7 +300,9 @@ def test_learns_and_stores(data, pool, tmp_path):
 
 CHILD = """
 import os, signal, sys
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from safetensors.torch import load_file
 from tests.methods.test_statistics import statistics
 from tests.methods.tiny import fit, register, toy
 register()
@@ -329,6 +333,68 @@ def test_a_finished_run_can_be_resumed(data, pool, tmp_path):
     whole = fit(statistics(pool), data, callbacks=[saved], enable_checkpointing=True)
     again = fit(statistics(pool), data, ckpt_path=tmp_path / "last.ckpt")
     assert again.memory.frames.equal(whole.memory.frames)
+
+
+class Sharded(Statistics):
+    def setup(self, stage):
+        register()  # in a process of its own
+        super().setup(stage)
+
+
+@pytest.fixture
+def three(toy_root, tmp_path):
+    """Runs of three blocks: of two processes, the second has one block, and waits."""
+    classes = CLASSES[:3]
+    pool = [make_teacher(tmp_path / f"teacher{seed}", seed, classes=classes) for seed in (5, 6)]
+    plan = {
+        "teachers": pool,
+        "ipc": 2,
+        "block": 2,
+        "iterations": 3,
+        "optimizer": adam,
+        "flatness_weight": 1.0,
+    }
+
+    def run(name, processes=1, ckpt_path=None, **options):
+        out, cache = str(tmp_path / name), str(tmp_path / f"{name} statistics")
+        shard = {"devices": 2, "strategy": ShardStrategy(start_method="spawn")} if processes == 2 else {}
+        model = Sharded(3, SPEC, **plan, out=out, cache=cache)
+        fit(model, toy(toy_root, classes=classes), ckpt_path, **shard | options)
+        return load(out).tensors["videos"]
+
+    return run
+
+
+@pytest.mark.ddp
+def test_two_processes_give_what_one_gives(three, tmp_path):
+    one, two = three("one"), three("two", 2)
+    assert (one.int() - two).abs().max() <= 1
+    assert (one != two).float().mean() < 1e-3
+    for path in (tmp_path / "one statistics").iterdir():
+        merged = load_file(tmp_path / "two statistics" / path.name)["sums"]
+        torch.testing.assert_close(load_file(path)["sums"], merged, rtol=1e-12, atol=0)
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_two_processes_resume(three, tmp_path):
+    saved = ModelCheckpoint(tmp_path, save_last=True, save_top_k=0, every_n_train_steps=4)
+    whole = three("set", 2, callbacks=[saved], enable_checkpointing=True)
+    assert three("set", 2, tmp_path / "last.ckpt").equal(whole)
+    (tmp_path / "rank1" / "last.ckpt").unlink()
+    with pytest.raises(Exception, match=r"shares of the 2 processes are at steps \[4, None\]"):
+        three("set", 2, tmp_path / "last.ckpt")
+
+
+def test_processes_that_would_average_are_refused(data, pool, monkeypatch):
+    model = statistics(pool)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    with pytest.raises(
+        ValueError, match=r"2 processes would average unrelated classes: add --trainer\.strategy shard"
+    ):
+        fit(model, data)
+    with pytest.raises(ValueError, match="reference_quirks makes a block depend on the last"):
+        fit(statistics(pool, reference_quirks=True), data)
 
 
 # -- bad input -----------------------------------------------------------------------------------------------

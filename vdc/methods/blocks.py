@@ -61,11 +61,14 @@ class BlockCondenser(Condenser):
         blocks = class_blocks(num_classes, ipc, block)
 
         def planned(_: int, ipc: int, spec: ClipSpec) -> Memory:
-            with torch.device("meta"):  # nothing is allocated before `setup` knows that it fits
+            with torch.device("meta"):
                 return memory(len(blocks[0]), ipc, spec)
 
         super().__init__(num_classes, spec, ipc, planned, optimizer, init, seed, out)
         self.iterations, self.blocks, self.new_memory = iterations, blocks, memory
+        self.clips = len(self.memory)  # of a block
+        self.pixels = sum(p.numel() * p.element_size() for p in self.memory.parameters())  # bytes
+        del self.memory  # made in `setup`, once it is known to fit
         self.block, self.done, self.mine = 0, 0, range(len(blocks))
         self.finished: dict[int, State] = {}
         self._source: Memory | None = None
@@ -125,18 +128,18 @@ class BlockCondenser(Condenser):
         self.mine = owned(len(self.blocks), self.trainer.global_rank, world)
         steps, limit = self.iterations * len(owned(len(self.blocks), 0, world)), self.trainer.max_steps
         self.trainer.fit_loop.epoch_loop.max_steps = steps if limit == -1 else min(limit, steps)
+        self.trainer.fit_loop.max_epochs = 1  # its loader is as long as the run
         self._check_memory()
         self._open(self.mine[0])
 
     def _check_memory(self) -> None:
         """Say what a block and the finished items take, and refuse what does not fit."""
         device, host = self.trainer.strategy.root_device, torch.device("cpu")
-        pixels = sum(p.numel() * p.element_size() for p in self.memory.parameters())
-        clips = len(self.memory)
-        block = {"pixels": 2 * pixels, "optimiser": 2 * pixels, "views": 2 * pixels} | self.demand(clips)
-        items = {"finished items": pixels // 4 * len(self.mine)}
+        two = 2 * self.pixels  # pixels and gradient, two moments, window and crop
+        block = {"pixels": two, "optimiser": two, "views": two} | self.demand(self.clips)
+        items = {"finished items": self.pixels // 4 * len(self.mine)}
         remedy = (
-            f"lower model.init_args.block (a block is {clips} clips now, and never less than one class of "
+            f"lower model.init_args.block (a block is {self.clips} clips now, and never less than one class of "
             f"{self.ipc} items), model.init_args.ipc, or the size of the clips"
         )
         if device.type == "cpu":

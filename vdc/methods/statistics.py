@@ -22,6 +22,11 @@ from vdc.spec import Batch, ClipSpec
 SLOW_RATE, TEMPERATURE = 0.99, 4.0  # of the flatness term: Shao 2024b
 
 
+def published_adam(parameters: Any) -> torch.optim.Adam:
+    """What all four papers have for the pixels; the rate is EDC's."""
+    return torch.optim.Adam(parameters, lr=0.05, betas=(0.5, 0.9))
+
+
 class Draw(NamedTuple):
     """Everything random about a step."""
 
@@ -87,7 +92,7 @@ class Statistics(BlockCondenser):
         teachers: list[str],
         ipc: int = 1,
         memory: MemoryCallable = Pixels,
-        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=0.05, betas=(0.5, 0.9)),
+        optimizer: OptimizerCallable = published_adam,
         init: str = "real",
         iterations: int = 1000,
         block: int = 100,
