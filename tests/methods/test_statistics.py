@@ -351,7 +351,6 @@ def three(toy_root, tmp_path):
         "ipc": 2,
         "block": 2,
         "iterations": 3,
-        "optimizer": adam,
         "flatness_weight": 1.0,
     }
 

@@ -139,7 +139,7 @@ class BlockCondenser(Condenser):
         block = {"pixels": two, "optimiser": two, "views": two} | self.demand(self.clips)
         items = {"finished items": self.pixels // 4 * len(self.mine)}
         remedy = (
-            f"lower model.init_args.block (a block is {self.clips} clips now, and never less than one class of "
+            f"lower model.init_args.block (a block is {self.clips} clips now, never less than one class of "
             f"{self.ipc} items), model.init_args.ipc, or the size of the clips"
         )
         if device.type == "cpu":

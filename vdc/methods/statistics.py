@@ -1,7 +1,7 @@
 """Statistics matching: items whose traces inside trained networks look like those of real clips."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
