@@ -6,8 +6,15 @@ ROOT=${ROOT:?set ROOT to the folder of grid_s1_digits, with train.txt and test.t
 OUT=${OUT:-runs/grid}
 TEACHER=$OUT/teacher_minic3d
 
-teacher() { # the MiniC3D teacher, which is also the full-data bound
+teacher() { # the MiniC3D that scores and labels clips
   [ -f "$TEACHER/teacher.json" ] || vdc pretrain --config teacher_grid.yaml --data.root "$ROOT" --out "$TEACHER"
+}
+
+full() { # the student of the tables on all training videos: the bound
+  [ -f "$OUT/full/full.json" ] || vdc evaluate --full --config protocol_grid.yaml --data RealData \
+    --data.root "$ROOT" --data.train train.txt --data.test test.txt \
+    --data.spec '{frames: 8, size: 48, stride: 2}' --protocol.epochs 12 --protocol.zeta 1 \
+    --out "$OUT/full" --name full --progress false
 }
 
 condense() { # name, config, further flags
@@ -17,11 +24,15 @@ condense() { # name, config, further flags
     --trainer.default_root_dir "$OUT/$name" --trainer.enable_progress_bar false "$@"
 }
 
+views() { # name: store 60 augmented views of every clip with the teacher's logits (multi-soft labels)
+  grep -q '"views"' "$OUT/$1/condensed/manifest.json" || vdc relabel --condensed "$OUT/$1/condensed" \
+    --teacher "$TEACHER" --labels views --views 60 --crop_scale "[0.6,1.0]"
+}
+
 students() { # name, ipc, labels, further flags: three seeds of 300 steps with 10 clips, whatever the ipc
-  local name=$1 ipc=$2 labels=$3 with=()
+  local name=$1 ipc=$2 labels=$3
   shift 3
-  [ "$labels" = live ] && with=(--teacher "$TEACHER")
   [ -f "$OUT/$name/condensed/evaluations/$labels.json" ] || vdc evaluate --condensed "$OUT/$name/condensed" \
     --data.root "$ROOT" --config protocol_grid.yaml --protocol.epochs $((300 / ipc)) \
-    --protocol.batch_size 10 --labels "$labels" --name "$labels" --progress false "${with[@]}" "$@"
+    --protocol.batch_size 10 --labels "$labels" --name "$labels" --progress false "$@"
 }

@@ -8,10 +8,11 @@ for ipc in ${IPCS:-1 5}; do
   for method in herding kcenter rded; do
     condense "$method-$ipc" "${method}_grid.yaml" --model.ipc $ipc --model.teacher "$TEACHER"
   done
-  for labels in hard live; do
-    for method in random herding kcenter rded; do
-      students "$method-$ipc" $ipc $labels
-    done
+  for method in random herding kcenter rded; do
+    students "$method-$ipc" $ipc hard
+    views "$method-$ipc"
+    students "$method-$ipc" $ipc views
   done
 done
-vdc report "$TEACHER" "$OUT"/{random,herding,kcenter,rded}-{1,5}/condensed --out "$OUT/selection"
+full
+vdc report "$TEACHER" "$OUT/full" "$OUT"/{random,herding,kcenter,rded}-{1,5}/condensed --out "$OUT/selection"
