@@ -8,7 +8,7 @@ for ipc in ${IPCS:-1 5}; do
   for method in herding kcenter rded; do
     condense "$method-$ipc" "${method}_grid.yaml" --model.ipc $ipc --model.teacher "$TEACHER"
   done
-  for method in random herding kcenter rded; do
+  for method in ${METHODS:-random herding kcenter rded}; do
     students "$method-$ipc" $ipc hard
     views "$method-$ipc"
     students "$method-$ipc" $ipc views
