@@ -19,7 +19,7 @@ demo: $(READY) ## set up, then condense and evaluate the built-in toy videos (ab
 	PATH="$(abspath $(BIN)):$$PATH" bash tools/demo.sh
 
 test: $(READY) ## set up, then run the tests
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
