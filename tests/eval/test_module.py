@@ -201,27 +201,40 @@ def test_test_scores_clips_and_their_middle_frames():
 
 
 class Halves(Batches):
+    """Each process has its own batch, and videos of which the last is there to make them equally many."""
+
     def train_dataloader(self):
         return DataLoader([self.batches[self.trainer.global_rank]], batch_size=None)
 
+    def val_dataloader(self):
+        return DataLoader([shares()[self.trainer.global_rank]], batch_size=None)
+
+
+def shares():
+    whole = batch_of(7, 3)
+    return [Batch(*(part[rows] for part in whole[:3])) for rows in ([0, 1, 2, 3], [4, 5, 6, 0])]
+
 
 @pytest.mark.ddp
-def test_two_processes_average_their_gradients():
+def test_two_processes_average_gradients_and_count_every_video_once():
     """One SGD step on two ranks equals one step along the mean of the two gradients."""
     protocol = Protocol(
         optimizer="sgd", lr=0.5, momentum=0.0, weight_decay=0.0, loss="ce", epochs=1, schedule="constant"
     )
     module = EvalModule("tiny", K, SPEC, protocol, 3, {"dropout": 0.0})
-    halves = [batch_of(4, 1), batch_of(4, 2)]
-    gradients = []
+    halves, gradients, nets = [batch_of(4, 1), batch_of(4, 2)], [], []
     for batch in halves:
-        net = copy.deepcopy(module.net).train()
-        cross_entropy(net(batch.clips), batch.labels).backward()
-        gradients.append([p.grad for p in net.parameters()])
-    expected = [
-        p.detach() - 0.5 * (a + b) / 2 for p, a, b in zip(module.net.parameters(), *gradients, strict=True)
-    ]
+        nets.append(copy.deepcopy(module.net).train())
+        cross_entropy(nets[-1](batch.clips), batch.labels).backward()
+        gradients.append([p.grad for p in nets[-1].parameters()])
+    expected = nets[0].eval()  # with the first process's normalisation statistics
+    with torch.no_grad():
+        for p, a, b in zip(expected.parameters(), *gradients, strict=True):
+            p.sub_(0.5 * (a + b) / 2)
     trainer = Trainer(max_epochs=1, **QUIET | {"strategy": "ddp_spawn", "devices": 2})
     trainer.fit(module, datamodule=Halves(halves))
-    for found, right in zip(module.net.parameters(), expected, strict=True):
-        torch.testing.assert_close(found.detach(), right, rtol=1e-4, atol=1e-6)
+    for found, right in zip(module.net.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(found.detach(), right.detach(), rtol=1e-4, atol=1e-6)
+    videos = batch_of(7, 3)
+    hits = (expected(videos.clips).argmax(1) == videos.labels).sum()
+    assert float(trainer.callback_metrics["val/top1"]) == pytest.approx(100 * int(hits) / 7, abs=1e-3)

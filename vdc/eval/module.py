@@ -19,6 +19,8 @@ from vdc.spec import Batch, ClipSpec
 
 __all__ = ["EvalModule", "Protocol", "objective", "parameter_groups"]
 
+LOGGED = 100  # epochs, at least, whose loss is logged
+
 
 def objective(protocol: Protocol, logits: Tensor, batch: Batch) -> Tensor:
     """The scalar that training minimises.
@@ -97,6 +99,7 @@ class EvalModule(Tested):
         self.net.reset_parameters(self.protocol.init, generator(seed, "init"))
         channels_last(self.net)
         self.history: list[dict[str, float]] = []  # held-out scores so far: epoch, top1, top5 (percent)
+        self._losses: list[Tensor] = []  # of the epoch under way
         self._average: list[Tensor] = []  # of the parameters, where the protocol has an EMA
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -114,18 +117,28 @@ class EvalModule(Tested):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout depends on the step alone, so that a resumed run repeats it."""
-        torch.manual_seed(derive(self.seed, "step", self.global_step, self.global_rank))
+        seed = derive(self.seed, "step", self.global_step, self.global_rank)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed spends a millisecond on absent devices
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step of the network."""
         loss = objective(self.protocol, self(batch.clips), batch)
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.labels))
+        self._losses.append(loss.detach())
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Follow the weights."""
         for mean, live in self._pairs():
             mean.lerp_(live.detach(), 1 - self.protocol.ema)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch, of long runs every third or so: logging waits for the device."""
+        if (self.current_epoch + 1) % max(self.protocol.epochs // LOGGED, 1) == 0:
+            self.log("train/loss", torch.stack(self._losses).mean())
+            self.log("train/lr", self.protocol.lr * lr_factor(self.protocol, self.current_epoch))
+        self._losses.clear()
 
     def configure_gradient_clipping(
         self,
@@ -178,7 +191,8 @@ class EvalModule(Tested):
         self._average = []
 
     def on_validation_start(self) -> None:
-        """Score the averaged weights."""
+        """Score the averaged weights, the same on all processes."""
+        self.agree()
         self._swap()
 
     def on_validation_end(self) -> None:
@@ -201,7 +215,8 @@ class EvalModule(Tested):
             )
 
     def on_test_start(self) -> None:
-        """Score the averaged weights."""
+        """Score the averaged weights, the same on all processes."""
+        super().on_test_start()
         self._swap()
 
     def on_test_end(self) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 
@@ -34,6 +35,16 @@ class Tested(LightningModule):
         """Logits (N, K) of clips (N, C, T, H, W)."""
         logits: Tensor = self.net(clips)
         return logits
+
+    def agree(self) -> None:
+        """Give all processes the first one's normalisation statistics, different since the last step."""
+        if self.trainer.world_size > 1:
+            for statistic in self.net.buffers():
+                torch.distributed.broadcast(statistic, 0)
+
+    def on_test_start(self) -> None:
+        """Test the same network everywhere."""
+        self.agree()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Score test clips, and the same clips with their middle frame only."""

@@ -16,7 +16,6 @@ from vdc.eval.results import Task, first_process, wait_for_all
 from vdc.eval.run import MakeTrainer, Running, follow
 from vdc.eval.settings import Protocol, check_epochs
 from vdc.memory import Pixels
-from vdc.spec import ClipSpec
 
 
 def evaluate(

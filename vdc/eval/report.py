@@ -64,7 +64,7 @@ def report(
     """Collect evaluations, print them as a table, and write CSV, markdown and a plot.
 
     Args:
-        dirs: condensed sets, result folders, teachers (one run of the full-data bound), folders of such, or files.
+        dirs: condensed sets, result folders, teachers (a run of the full-data bound), folders of such, files.
         out: folder for `report.csv`, `report.md` and `report.png`; `None` writes nothing.
         published: YAML file of published numbers: a list `results` of `method`, `value`, and `ipc`, `labels`,
             `metric` (top1 or top5), `student`, `std`, `dataset`, `table` where known.

@@ -10,8 +10,8 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from vdc.eval.callbacks import Checks, EpochBar, Resumable
 from vdc.data import RealData
+from vdc.eval.callbacks import Checks, EpochBar, Resumable
 from vdc.eval.module import EvalModule
 from vdc.eval.settings import Protocol
 
@@ -87,8 +87,8 @@ def follow(data: RealData, protocol: Protocol) -> None:
     """
     if protocol.augment == "dsa" or protocol.cutmix:
         raise ValueError(
-            f"protocol.augment {protocol.augment} with protocol.cutmix {protocol.cutmix} is for condensed sets: "
-            "training on real videos takes augment crop or none, and cutmix 0"
+            f"protocol.augment {protocol.augment}, protocol.cutmix {protocol.cutmix}: real videos train "
+            "with augment crop or none, and cutmix 0"
         )
     data.augment, data.crop_scale, data.flip = protocol.augment == "crop", protocol.crop_scale, protocol.flip
 
