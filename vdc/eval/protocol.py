@@ -71,17 +71,15 @@ def evaluate(
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
         task = condensed_task(resident, student, net_options or {}, folder, title)
-        looks = check_epochs(resident.protocol.epochs, resident.protocol.checks)
-        results.append(run_task(task, resident, seeds, running, looks))
-    if random_twin:
-        twin = make_random_twin(resident, folder, teacher, progress)
-        more = evaluate(
-            str(twin), data, students, seeds, resident.protocol, ipc=ipc, teacher=teacher,
-            name=None if name is None else f"{name}-random", out=str(folder), net_options=net_options,
-            trainer=trainer, progress=progress, checkpoint_every=checkpoint_every,
-        )  # fmt: skip
-        results += more
-    return results
+        results.append(run_task(task, resident, seeds, running))
+    if not random_twin:
+        return results
+    twin = make_random_twin(resident, folder, teacher, progress)
+    return results + evaluate(
+        str(twin), data, students, seeds, resident.protocol, ipc=ipc, teacher=teacher,
+        name=None if name is None else f"{name}-random", out=str(folder), net_options=net_options,
+        trainer=trainer, progress=progress, checkpoint_every=checkpoint_every,
+    )  # fmt: skip
 
 
 def evaluate_full(
@@ -132,40 +130,34 @@ def evaluate_full(
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
         task = Task(student, net_options or {}, settled, spec, about, identity, Path(out), title)
-        results.append(run_task(task, data, seeds, running, ()))
+        results.append(run_task(task, data, seeds, running))
     return results
 
 
 def run_task(
-    task: Task,
-    data: CondensedData | RealData,
-    seeds: Sequence[int],
-    running: Running,
-    checks: Sequence[int],
+    task: Task, data: CondensedData | RealData, seeds: Sequence[int], running: Running
 ) -> dict[str, Any]:
     """Train and test the seeds that are not done yet, and write the summary.
 
     Args:
         task: what is trained on what.
-        data: its clips; the seed of every run is set on it.
+        data: its clips; the seed of every run is set on it. On a condensed set students are scored late in
+            training, for the published habit.
         seeds: of the runs.
         running: how they are run.
-        checks: epochs after which the test set is looked at; the last epoch is, in any case.
     """
-    done = task.finished()
+    done, p = task.finished(), task.protocol
+    looks = check_epochs(p.epochs, p.checks)[:-1] if isinstance(data, CondensedData) else []
     for seed in seeds:
         if seed in done:
             continue
         folder = task.open(seed)
         data.seed = seed
-        module = EvalModule(
-            task.student, len(data.classes), task.spec, task.protocol, seed, task.net_options, "test"
-        )
-        early = [epoch for epoch in checks if epoch != task.protocol.epochs - 1]
+        module = EvalModule(task.student, len(data.classes), task.spec, p, seed, task.net_options, "test")
         title = f"{task.about['method']}, {task.student}, seed {seed}"
-        seconds = running.fit_and_test(module, data, folder, title, early)
+        seconds = running.fit_and_test(module, data, folder, title, looks)
         done[seed] = task.close(seed, module.outcome() | {"checks": module.history}, seconds)
-    return task.summarise(done, with_checks=bool(checks))
+    return task.summarise(done, with_checks=isinstance(data, CondensedData))
 
 
 def condensed_task(

@@ -62,28 +62,33 @@ def relabel(
         logits = torch.cat([part.cpu() for part in _logits(memory, teach, None, batch, progress)])
         made = Labels(hard, logits.half(), stored.labels.views)
     else:
-        recipe = {
-            "rows": len(hard),
-            "crop_scale": None if crop_scale is None else list(crop_scale),
-            "flip": flip,
-            "teacher": teach.digest,
-        }
+        crop = None if crop_scale is None else list(crop_scale)
+        recipe = {"rows": len(hard), "crop_scale": crop, "flip": flip, "teacher": teach.digest}
         k = min(top_k or stored.num_classes, stored.num_classes)
-        drawn = (stored_view(recipe, stored.spec, seed, view).to(device) for view in range(views))
-        bar = tqdm(drawn, "label views", views, unit="view", disable=not progress)
-        parts = [
-            _top(torch.cat(list(_logits(memory, teach, view, batch, False))), k, seed, recipe) for view in bar
-        ]
-        joined = Views(
-            seed, torch.cat([v.logits for v in parts], 1), torch.cat([v.index for v in parts], 1), recipe
-        )
-        made = Labels(hard, stored.labels.soft, joined)
+        seen = _views(memory, teach, views, k, seed, recipe, batch, progress)
+        made = Labels(hard, stored.labels.soft, seen)
     return replace_labels(Path(condensed), made, None if out is None else Path(out))
 
 
-def _top(logits: Tensor, k: int, seed: int, recipe: dict[str, Any]) -> Views:
-    """One view's labels, from logits (rows, K)."""
-    return Views.top(logits[:, None], k, seed, recipe)
+def _views(
+    memory: Memory,
+    teacher: Teacher,
+    views: int,
+    k: int,
+    seed: int,
+    recipe: dict[str, Any],
+    batch: int,
+    bar: bool,
+) -> Views:
+    """The k strongest logits of every view of every clip row."""
+    device, parts = next(teacher.parameters()).device, []
+    for number in tqdm(range(views), "label views", unit="view", disable=not bar):
+        view = stored_view(recipe, memory.spec, seed, number).to(device)
+        logits = torch.cat(list(_logits(memory, teacher, view, batch, False)))
+        parts.append(Views.top(logits[:, None], k, seed, recipe))
+    return Views(
+        seed, torch.cat([v.logits for v in parts], 1), torch.cat([v.index for v in parts], 1), recipe
+    )
 
 
 @torch.no_grad()

@@ -56,44 +56,43 @@ def pretrain(
     settled = (protocol or named("teacher")).with_labels("hard")
     follow(data, settled)
     module = EvalModule(net, data.num_classes, data.spec, settled, seed, net_options)
-    source = data.fingerprint()
-    recipe = {
-        "protocol": asdict(settled),
-        "seed": seed,
-        "batch_size": data.batch_size,
-        "val_share": data.val_share,
+    about = {
+        "classes": data.classes,
+        "net_options": net_options or {},
+        "recipe": recipe_of(data, settled, seed),
+        "source": data.fingerprint(),
     }
-    identity = [net, net_options or {}, asdict(data.spec), recipe, source]
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    if (folder / INFO).is_file() and read_json(folder / INFO).get("key") == key:
-        info: dict[str, Any] = read_json(folder / INFO)
-        return info
-    work = folder / f"run-{key[:6]}"
-    looks = look_epochs(settled.epochs) if data.val_share else []
-    best = KeepBest(work / "best.safetensors")
-    seconds = Running(trainer, progress, checkpoint_every).fit_and_test(
-        module, data, work, f"pretrain {net}", looks, best if looks else None
-    )
-    if first_process():
-        extra = {
-            "classes": data.classes,
-            "validation": best.of(module.history) if looks else None,
-            "test": module.outcome(),
-            "net_options": net_options or {},
-            "recipe": recipe,
-            "source": source,
-            "seconds": round(seconds, 1),
-            "versions": versions(),
-            "key": key,
-        }
-        with module.averaged():
-            save_teacher(folder, module.net, extra)
-        for name in ("*.ckpt", ".*.ckpt", "*.safetensors"):
-            for leftover in work.glob(name):
-                leftover.unlink()
-    wait_for_all()
-    info = read_json(folder / INFO)
+    identity = json.dumps([net, asdict(data.spec), about], sort_keys=True)
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    if not (folder / INFO).is_file() or read_json(folder / INFO).get("key") != key:
+        work = folder / f"run-{key[:6]}"
+        looks = look_epochs(settled.epochs) if data.val_share else []
+        best = KeepBest(work / "best.safetensors")
+        seconds = Running(trainer, progress, checkpoint_every).fit_and_test(
+            module, data, work, f"pretrain {net}", looks, best if looks else None
+        )
+        found = {"validation": best.of(module.history) if looks else None, "test": module.outcome()}
+        extra = {"seconds": round(seconds, 1), "versions": versions(), "key": key}
+        if first_process():
+            store(folder, module, about | found | extra, work)
+        wait_for_all()
+    info: dict[str, Any] = read_json(folder / INFO)
     return info
+
+
+def recipe_of(data: RealData, protocol: Protocol, seed: int) -> dict[str, Any]:
+    """How a network is trained and tested on real videos."""
+    from_data = ("batch_size", "val_share", "test_clips", "short_video")
+    return {"protocol": asdict(protocol), "seed": seed, **{name: getattr(data, name) for name in from_data}}
+
+
+def store(folder: Path, module: EvalModule, info: dict[str, Any], work: Path) -> None:
+    """Write the teacher, and drop what only its training needed."""
+    with module.averaged():
+        save_teacher(folder, module.net, info)
+    for name in ("*.ckpt", ".*.ckpt", "*.safetensors"):
+        for leftover in work.glob(name):
+            leftover.unlink()
 
 
 def look_epochs(epochs: int) -> list[int]:
