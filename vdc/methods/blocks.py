@@ -128,7 +128,7 @@ class BlockCondenser(Condenser):
         self.mine = owned(len(self.blocks), self.trainer.global_rank, world)
         steps, limit = self.iterations * len(owned(len(self.blocks), 0, world)), self.trainer.max_steps
         self.trainer.fit_loop.epoch_loop.max_steps = steps if limit == -1 else min(limit, steps)
-        self.trainer.fit_loop.max_epochs = 1  # its loader is as long as the run
+        self.trainer.fit_loop.max_epochs = -1  # the steps end it, also after a shorter run went on
         self._check_memory()
         self._open(self.mine[0])
 
