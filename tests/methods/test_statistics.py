@@ -392,7 +392,7 @@ def test_processes_that_would_average_are_refused(data, pool, monkeypatch):
         ValueError, match=r"2 processes would average unrelated classes: add --trainer\.strategy shard"
     ):
         fit(model, data)
-    with pytest.raises(ValueError, match="reference_quirks makes a block depend on the last"):
+    with pytest.raises(ValueError, match="reference_quirks lets blocks depend on one another"):
         fit(statistics(pool, reference_quirks=True), data)
 
 

@@ -40,7 +40,7 @@ def test_what_is_saved_is_what_is_loaded(net, folder):
     assert torch.equal(teacher.features(clips()), net.features(clips()))
     assert torch.equal(teacher.embed(clips()), net.embed(clips()))
     assert (teacher.name, teacher.num_classes, teacher.classes, teacher.spec) == ("minic3d", 3, CLASSES, SPEC)
-    assert teacher.info["options"] == {"norm": "bn", "head": "avg"}
+    assert teacher.info["options"] == {"norm": "bn", "head": "avg", "dropout": 0.5, "width": 1.0}
     assert teacher.info["test"] == {"top1": 61.5}
     assert teacher.path == folder
     assert teacher.digest == sha256(folder / "weights.safetensors")
