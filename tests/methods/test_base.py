@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.methods.tiny import CLASSES, SPEC, K, _registered, fit, toy, toy_root  # noqa: F401  fixtures
+from tests.methods.tiny import CLASSES, SPEC, K, fit, toy
 from vdc.condensed.format import load, save
 from vdc.condensed.labels import Labels
 from vdc.memory import Pixels, restore
@@ -12,7 +12,7 @@ from vdc.ops.pixels import to_clips, to_frames
 
 
 class Pull(Condenser):
-    """Towards a colour drawn once per step, with noise from the step's own generator and from the global one."""
+    """Towards a colour of the step's own generator and of the global one."""
 
     batches = "none"
 

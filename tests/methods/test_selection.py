@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from tests.methods.tiny import CLASSES, SPEC, K, _registered, fit, make_teacher, register, toy, toy_root  # noqa: F401
+from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, register, toy
 from vdc.condensed.format import load
 from vdc.data.reader import open_video
 from vdc.methods import RDED, Herding, KCenter, Random
 from vdc.methods.selection import Candidates, some_per_class
 from vdc.nets import load_teacher
-from vdc.ops.pixels import to_clips, to_frames
+from vdc.ops.pixels import to_frames
 from vdc.ops.select import herding, k_center
 from vdc.ops.windows import apply_view
 from vdc.spec import ClipSpec
@@ -60,7 +60,7 @@ def test_rded_takes_the_best_of_each_video_then_the_best(teacher):
     rows, draws = torch.arange(6).repeat_interleave(4), torch.arange(4).repeat(6)
     scores = torch.rand(24, generator=rng)
     candidates = Candidates(rows, draws, torch.zeros(24, dtype=torch.long), scores, torch.zeros(24, 0))
-    best = [min(((float(scores[i]), i) for i in range(24) if rows[i] == row)) for row in range(6)]
+    best = [min((float(scores[i]), i) for i in range(24) if rows[i] == row) for row in range(6)]
     expected = [i for _, i in sorted(best)[:3]]
     assert RDED(K, SPEC, teacher).pick(candidates, 3).tolist() == expected
 

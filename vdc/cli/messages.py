@@ -10,6 +10,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from vdc.data import RealData
+from vdc.eval.experts import pretrain_experts
+from vdc.eval.preview import Preview
 from vdc.eval.protocol import evaluate
 from vdc.eval.settings import Protocol
 from vdc.eval.train import pretrain
@@ -20,6 +22,9 @@ from vdc.spec import ClipSpec
 NOISE = re.compile(
     r"Does not validate|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but"
 )
+OWN = set(
+    ["model", "data", "trainer", "protocol", "checkpoint", "preview", "init_args", "class_path", "config", "ckpt_path", "resume", "seed_everything", "student", "seeds", "condensed", "full", "labels", "dry_run"]
+)  # keys that no signature holds
 WRONG_NAME = re.compile(
     r"[Oo]ption '(?P<key>[^']+)'|dot import path string: (?P<cls>\w+)|unrecognized arguments: --(?P<flag>\S+)"
 )
@@ -27,7 +32,7 @@ WRONG_NAME = re.compile(
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or nothing when no name comes close."""
-    close = get_close_matches(word, sorted(names), n=3, cutoff=0.5)
+    close = get_close_matches(word, sorted({*names} - {word}), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
@@ -52,5 +57,9 @@ def explain(error: BaseException) -> str:
     if wrong["cls"]:
         return f"no class {wrong['cls']!r}{nearest(wrong['cls'], {c.__name__ for c in classes})}"
     known: list[Any] = [*classes, Trainer, ModelCheckpoint, Protocol, ClipSpec, evaluate, pretrain]
-    keys = {name for item in known for name in inspect.signature(item).parameters}
-    return f"{message}{nearest((wrong['key'] or wrong['flag']).split('.')[-1], keys)}"
+    known += [pretrain_experts, Preview]
+    keys = {name for item in known for name in inspect.signature(item).parameters} | OWN
+    keys -= {"students", "self", "args", "kwargs"}
+    parts = (wrong["key"] or wrong["flag"]).split(".")
+    odd = next((part for part in parts if part not in keys), parts[-1])
+    return f"{message}{nearest(odd, keys)}"

@@ -1,0 +1,434 @@
+"""The commands: every shipped config, the chain on tiny toy videos, resuming after a kill, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from vdc.cli import COMMANDS, main
+from vdc.cli.commands import Evaluate, Fit, Pretrain, find_config
+from vdc.condensed.format import load
+from vdc.data.toy import CLASSES, make_toy
+from vdc.eval.settings import Protocol, named
+from vdc.methods import RDED, Random
+from vdc.nets import build, save_teacher
+from vdc.spec import ClipSpec
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SMALL = [
+    "--data.spec.frames",
+    "4",
+    "--data.spec.size",
+    "44",
+    "--data.spec.stride",
+    "2",
+    "--data.cache",
+    "none",
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder to run in, with three training videos of each toy class and one test video."""
+    folder = tmp_path_factory.mktemp("world")
+    make_toy(folder / "runs/toy", 3, 1)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _here(world, monkeypatch):
+    monkeypatch.chdir(world)
+
+
+def teacher(folder, classes=CLASSES, frames=4, size=44):
+    net = build("minic3d", len(classes), ClipSpec(frames=frames, size=size, stride=2))
+    save_teacher(folder, net, {"classes": list(classes)})
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def untrained(world):
+    return teacher(world / "untrained")
+
+
+def toy_args(*more):
+    return ["--data.root", "runs/toy", "--data.train_videos", "3", "--data.test_videos", "1", *SMALL, *more]
+
+
+def real_args(root, *more):
+    lists = ["--data.train", "train.txt", "--data.test", "test.txt"]
+    return ["--data", "RealData", "--data.root", str(root), *lists, *SMALL, *more]
+
+
+def fit(name, *more):
+    main(["fit", "--config", f"{name}_toy.yaml", *toy_args("--trainer.enable_progress_bar", "false", *more)])
+    return load(f"runs/{name}_toy/condensed")
+
+
+def refused(capsys, *args):
+    """The one line that a wrong command ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(list(args))
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert not any(line.startswith("Traceback") for line in lines)
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
+    return lines[-1]
+
+
+# -- configs -------------------------------------------------------------------------------------------------
+
+
+def test_configs_are_there():
+    assert len(CONFIGS) > 15
+
+
+@pytest.fixture(scope="module")
+def made(world):
+    """Each command once: to build a parser for every config would take a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(world)
+        return {
+            Fit: Fit(["--model", "Random", "--data", "ToyData"], "vdc fit", ""),
+            Pretrain: Pretrain(["--data", "ToyData"], "vdc pretrain", ""),
+            Evaluate: Evaluate(["--data", "ToyData"], "vdc evaluate", ""),
+        }
+
+
+CLASSES_OF = {"toy": 10, "grid": 10, "hmdb51": 51, "ucf101": 101, "k400": 400}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_makes_its_classes(path, world, made):
+    """With its own sizes; of the videos only one is there, in as many classes as the real set has."""
+    held = yaml.safe_load(path.read_text())
+    command = Fit if "model" in held else Pretrain if "data" in held else Evaluate
+    args, wanted = ["--config", path.name], 10
+    if command is Evaluate:
+        args += ["--data", "ToyData"]
+    elif held["data"]["class_path"] != "ToyData":
+        wanted = CLASSES_OF[path.stem.split("_")[-1]]
+        (world / "one.txt").write_text("".join(f"train/up/0000.mp4 {k}\n" for k in range(wanted)))
+        lists = ["--data.train", "../../one.txt", "--data.test", "../../one.txt", "--data.format", "list"]
+        args += ["--data.root", "runs/toy", *lists]
+    cli = made[command]
+    cli.config = cli.parser.parse_args(args)
+    cli.before_instantiate_classes()
+    run = cli.parser.instantiate_classes(cli.config)
+    assert run.data.num_classes == wanted
+    if command is Fit:
+        assert type(run.model).__name__ == held["model"]["class_path"]
+        assert run.model.out == f"runs/{path.stem}/condensed"
+        assert run.model.spec == run.data.spec
+        assert run.model.num_classes == wanted
+    if command is Pretrain:
+        assert run.out == f"runs/{path.stem}"
+    assert len(path.read_text().splitlines()) <= 40
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", ["s2d", "mdc"])
+def test_protocol_files_are_the_named_protocols(name):
+    held = yaml.safe_load(find_config(f"protocol_{name}").read_text())["protocol"]
+    told = Protocol(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
+    )
+    assert told == named(name)
+
+
+def test_a_config_is_found_by_path_then_here_then_among_those_shipped(tmp_path, monkeypatch):
+    assert find_config("rded_toy") == find_config("rded_toy.yaml") == ROOT / "configs/rded_toy.yaml"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/rded_toy.yaml").touch()
+    assert find_config("rded_toy.yaml") == Path("configs/rded_toy.yaml")
+    (tmp_path / "rded_toy.yaml").touch()
+    assert find_config("rded_toy.yaml") == Path("rded_toy.yaml")
+
+
+# -- the chain -----------------------------------------------------------------------------------------------
+
+
+def test_teacher_selection_labels_evaluation_report(capsys):
+    quiet = ["--progress", "false", "--protocol.epochs", "1"]
+    main(["pretrain", "--config", "teacher_toy.yaml", *toy_args(*quiet)])
+    stored = fit("rded", "--model.ipc", "2", "--model.mipc", "3", "--data.candidates", "2")
+    assert stored.ipc == 2
+    assert stored.manifest["config"]["model"]["init_args"]["mipc"] == 3
+    assert stored.classes == list(CLASSES)
+    folder = "runs/rded_toy/condensed"
+    main(["relabel", "--condensed", folder, "--teacher", "runs/teacher_toy", "--labels", "soft"])
+    evaluate = ["evaluate", "--condensed", folder, *quiet, "--seeds", "1", "--ipc", "1"]
+    main([*evaluate, "--student", "minic3d", "cnn_mean", "--teacher", "runs/teacher_toy", "--random_twin"])
+    main([*evaluate, "--labels", "hard", "--name", "by-hand"])
+    results = [json.loads(path.read_text()) for path in Path(folder, "evaluations").glob("*.json")]
+    assert sorted((r["student"], r["method"], r["protocol"]["labels"]) for r in results) == [
+        ("cnn_mean", "RDED", "soft"), ("cnn_mean", "Random", "soft"), ("minic3d", "RDED", "hard"),
+        ("minic3d", "RDED", "soft"), ("minic3d", "Random", "soft"),
+    ]  # fmt: skip
+    capsys.readouterr()
+    main(["report", folder, "--out", "table"])
+    assert "RDED" in capsys.readouterr().out
+    assert Path("table/report.csv").is_file()
+    main(["show", folder])
+    assert "RDED, seed 0" in capsys.readouterr().out
+    main(["export", folder, "--out", "videos", "--ipc", "1"])
+    assert len(Path("videos/list.txt").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize("method", ["herding", "kcenter"])
+def test_feature_methods_run(method, untrained):
+    assert fit(method, "--model.teacher", untrained).ipc == 1
+
+
+def test_full_data_bound():
+    main(["evaluate", "--full", "--out", "runs/full", "--data", "ToyData", *toy_args(), "--seeds", "1",
+          "--protocol.epochs", "1", "--progress", "false"])  # fmt: skip
+    assert [json.loads(path.read_text())["method"] for path in Path("runs/full").glob("*.json")] == [
+        "full data"
+    ]
+
+
+def test_a_saved_config_runs_again():
+    first = fit("random", "--seed_everything", "5")
+    files = {path.name for path in Path("runs/random_toy").iterdir()}
+    assert {"config.yaml", "condensed"} <= files
+    assert any("tfevents" in name for name in files)
+    main(["fit", "--config", "runs/random_toy/config.yaml"])
+    again = load("runs/random_toy/condensed")
+    assert torch.equal(first.tensors["videos"], again.tensors["videos"])
+    assert first.manifest["config"] == again.manifest["config"]
+    assert not torch.equal(first.tensors["videos"], fit("random").tensors["videos"])
+
+
+def test_print_config_and_overlays(tmp_path, capsys):
+    (tmp_path / "more.yaml").write_text("model: {init_args: {ipc: 3}}\n")
+    with pytest.raises(SystemExit) as stop:
+        main([*RDED_TOY, "--config", str(tmp_path / "more.yaml"), "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["ipc"] == 3
+    assert printed["model"]["init_args"]["mipc"] == 40
+
+
+def test_help_names_every_command(capsys):
+    main([])
+    printed = capsys.readouterr().out
+    assert all(f"\n  {name} " in printed for name in COMMANDS)
+
+
+# -- resuming ------------------------------------------------------------------------------------------------
+
+PULL = """
+model: {class_path: tests.methods.test_base.Pull, init_args: {init: noise, ipc: 2}}
+trainer: {max_steps: 300, enable_progress_bar: false, logger: false}
+checkpoint: {every_n_train_steps: 10}
+"""
+
+
+def test_a_killed_fit_goes_on(world, tmp_path):
+    (tmp_path / "pull.yaml").write_text(PULL)
+    command = ["fit", "--config", str(tmp_path / "pull.yaml"), "--data", "ToyData", *toy_args()]
+
+    def run(*more):
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.Popen([sys.executable, "-m", "vdc", *command, *more], env=env, cwd=world)
+
+    killed, last = run(), world / "runs/pull/checkpoints/last.ckpt"
+    until = time.monotonic() + 200
+    while not last.is_file() and time.monotonic() < until:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    at = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < at < 300
+    assert not (world / "runs/pull/condensed").exists()
+    assert run("--resume").wait() == 0
+    main([*command, "--trainer.default_root_dir", "runs/whole"])
+    resumed, whole = load("runs/pull/condensed"), load("runs/whole/condensed")
+    assert torch.equal(resumed.tensors["videos"], whole.tensors["videos"])
+    ends = [torch.load(f"runs/{run}/checkpoints/last.ckpt")["state_dict"] for run in ("pull", "whole")]
+    assert torch.equal(ends[0]["memory.videos"], ends[1]["memory.videos"])
+
+
+def test_resuming_from_nothing(capsys, world):
+    args = ["fit", "--config", "random_toy.yaml", *toy_args("--trainer.default_root_dir", "runs/new")]
+    assert "no checkpoint runs/new/checkpoints/last.ckpt" in refused(capsys, *args, "--ckpt_path", "last")
+    main([*args, "--resume"])
+    main([*args, "--ckpt_path", "last"])  # a finished run writes its set again
+
+
+# -- refusals ------------------------------------------------------------------------------------------------
+
+RDED_TOY = ["fit", "--config", "rded_toy.yaml"]
+RANDOM = ["fit", "--config", "random_toy.yaml", *toy_args()]
+FULL = ["evaluate", "--full", "--data", "ToyData"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["fitt"], ["no command 'fitt'", "'fit'"]),
+        (["fit", "--config", "rded_tooy.yaml"], ["no config 'rded_tooy.yaml'", "'rded_toy.yaml'"]),
+        ([*RDED_TOY, "--model.mipcc", "3"], ["RDED", "'mipcc'", "did you mean 'mipc'"]),
+        ([*RDED_TOY, "--model", "RDDE"], ["no class 'RDDE'", "'RDED'"]),
+        ([*RDED_TOY, "--data", "RealDat"], ["no class 'RealDat'", "'RealData'"]),
+        ([*RDED_TOY, "--model.memory", "Pixel"], ["no class 'Pixel'", "'Pixels'"]),
+        ([*RDED_TOY, "--trainer.max_epoch", "3"], ["max_epoch", "'max_epochs'"]),
+        ([*RDED_TOY, "--model.ipc", "many"], ["ipc", "many", "int"]),
+        ([*RDED_TOY, "--data.spec.frames", "0"], ["spec.frames must be at least 1, got 0"]),
+        ([*RANDOM, "--trainer.precision", "16-true"], ["16-true", "bf16-mixed"]),
+        (["evaluate", "--data", "ToyData"], ["--condensed DIR or --full"]),
+        (["evaluate", "--condensed", "nowhere"], ["nowhere", "no condensed set"]),
+        ([*FULL, "--protocol.epoch", "3"], ["epoch", "'epochs'"]),
+        ([*FULL, "--trainer.max_epochs", "3"], ["max_epochs", "'epochs'"]),
+        ([*FULL, "--studnt", "i3d"], ["--studnt", "'student'"]),
+        (["show", "nowhere"], ["nowhere"]),
+        (["report", "nowhere"], ["nowhere"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_line(args, words, capsys):
+    line = refused(capsys, *args)
+    assert all(word in line for word in words), line
+    assert "Union" not in line
+
+
+def test_a_wrong_key_in_a_file(capsys, tmp_path):
+    wrong = {
+        "mipcc": "model: {class_path: RDED, init_args: {mipcc: 3}}\ndata: {class_path: ToyData}\n",
+        "fram": "model: {class_path: Random}\ndata: {class_path: ToyData, init_args: {spec: {fram: 3}}}\n",
+        "trainr": "model: {class_path: Random}\ndata: {class_path: ToyData}\ntrainr: {max_epochs: 1}\n",
+    }
+    for (key, text), near in zip(wrong.items(), ("'mipc'", "'frames'", "'trainer'"), strict=True):
+        (tmp_path / "wrong.yaml").write_text(text)
+        line = refused(capsys, "fit", "--config", str(tmp_path / "wrong.yaml"))
+        assert f"'{key}" in line
+        assert f"did you mean {near}" in line
+
+
+@pytest.fixture
+def videos(world, tmp_path):
+    """A copy of the toy lists to break; its videos are the toy ones."""
+    for name in ("train", "test"):
+        os.symlink(world / "runs/toy" / name, tmp_path / name)
+        (tmp_path / f"{name}.txt").write_text((world / f"runs/toy/{name}.txt").read_text())
+    return tmp_path
+
+
+def random_on(root, *more):
+    quiet = ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root / "run")]
+    return ["fit", "--config", "random_toy.yaml", *real_args(root, *quiet, *more)]
+
+
+def test_wrong_data(capsys, videos):
+    lines = (videos / "train.txt").read_text().splitlines()
+    assert "no such folder" in refused(capsys, *random_on(videos, "--data.root", str(videos / "none")))
+    for bad, words in (
+        ("train/up/0000.mp4 x", ["train.txt", "31", "'x'"]),
+        ("train/up/0000.mp4 -1", ["train.txt", "-1"]),
+        ("train/up/9999.mp4 0", ["9999.mp4", "missing"]),
+    ):
+        (videos / "train.txt").write_text("\n".join([*lines, bad]) + "\n")
+        line = refused(capsys, *random_on(videos))
+        assert all(word in line for word in words), line
+    (videos / "train.txt").write_text("\n".join(lines) + "\n")
+    (videos / "test.txt").write_text("test/up/0000.mp4 44\n")
+    assert "44" in refused(capsys, *random_on(videos))
+    assert not (videos / "run/condensed").exists()
+
+
+def test_a_video_that_cannot_be_read(capsys, videos):
+    (videos / "broken.mp4").write_bytes(b"no video")
+    rows = [line for line in (videos / "train.txt").read_text().splitlines() if not line.endswith(" 0")]
+    (videos / "train.txt").write_text("\n".join(["broken.mp4 0", *rows]) + "\n")
+    for workers in ("0", "1"):
+        line = refused(capsys, *random_on(videos, "--data.num_workers", workers))
+        assert str(videos / "broken.mp4") in line
+    assert not (videos / "run/condensed").exists()
+
+
+def test_too_few_videos(capsys, videos):
+    line = refused(capsys, *random_on(videos, "--model.ipc", "4"))
+    assert "has 3 training videos" in line
+    assert "ipc 4" in line
+
+
+def test_no_test_videos(capsys, videos, untrained):
+    main(random_on(videos))
+    folder = str(videos / "run/condensed")
+    (videos / "test.txt").write_text("")
+    for more in ([], ["--data.test", "null"]):
+        line = refused(capsys, "evaluate", "--condensed", folder, "--progress", "false", *more)
+        assert "test" in line
+        assert "no " in line or "zero" in line
+    assert not list((videos / "run/condensed/evaluations").glob("*.json"))
+
+
+def test_a_wrong_teacher(capsys, world, tmp_path):
+    args = [
+        "fit",
+        "--config",
+        "herding_toy.yaml",
+        *toy_args("--trainer.default_root_dir", str(tmp_path / "run")),
+    ]
+    for folder, words in (
+        (str(tmp_path / "none"), ["no teacher", "vdc pretrain"]),
+        (teacher(tmp_path / "a", list(CLASSES[:4])), ["4 classes", "10"]),
+        (teacher(tmp_path / "b", frames=8), ["8 frames", "4"]),
+        (teacher(tmp_path / "c", list(reversed(CLASSES))), ["another class list"]),
+    ):
+        line = refused(capsys, *args, "--model.teacher", folder)
+        assert all(word in line for word in words), line
+
+
+def test_a_wrong_student_set_or_protocol(capsys, world):
+    fit("random")
+    folder = "runs/random_toy/condensed"
+    evaluate = ["evaluate", "--condensed", folder, "--progress", "false", "--protocol.epochs", "1"]
+    assert "did you mean" in refused(capsys, *evaluate, "--student", "minic4d")
+    assert "minic3d" in refused(capsys, *evaluate, "--student", "minic4d")
+    assert "44" in refused(capsys, *evaluate, "--data.spec.size", "56")
+    line = refused(capsys, *evaluate, "--data.classes", "[up, down]")
+    assert "10 classes" in line
+    assert "vdc relabel" in refused(capsys, *evaluate, "--labels", "soft")
+    assert "--teacher" in refused(capsys, *evaluate, "--labels", "live")
+    assert "ipc 2" in refused(capsys, *evaluate, "--ipc", "2")
+    clips = Path(folder, "clips.safetensors")
+    held = clips.read_bytes()
+    clips.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+    assert "clips.safetensors has changed" in refused(capsys, *evaluate)
+    clips.write_bytes(held)
+
+
+def test_no_room_for_the_toy_videos(capsys, tmp_path, monkeypatch):
+    class Full:
+        free = 1000
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Full)
+    line = refused(
+        capsys, "pretrain", "--config", "teacher_toy.yaml", "--data.root", str(tmp_path / "toy"), *SMALL
+    )
+    assert "toy set needs" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tracebacks_on_request(monkeypatch):
+    monkeypatch.setenv("JSONARGPARSE_DEBUG", "1")
+    with pytest.raises(ValueError, match="no command"):
+        main(["nothing"])
+
+
+def test_classes_can_be_named_without_their_module(world):
+    for method in (Random, RDED):
+        more = ["--model.teacher", "x"] if method is RDED else []
+        made = Fit(["--model", method.__name__, *more, "--data", "ToyData", *toy_args()], "vdc", "")
+        assert type(made.model) is method
