@@ -22,9 +22,18 @@ from vdc.spec import ClipSpec
 NOISE = re.compile(
     r"Does not validate|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but"
 )
-OWN = set(
-    ["model", "data", "trainer", "protocol", "checkpoint", "preview", "init_args", "class_path", "config", "ckpt_path", "resume", "seed_everything", "student", "seeds", "condensed", "full", "labels", "dry_run"]
-)  # keys that no signature holds
+SECTIONS = {"model", "data", "trainer", "protocol", "checkpoint", "preview", "init_args", "class_path"}
+FLAGS = {
+    "config",
+    "ckpt_path",
+    "resume",
+    "seed_everything",
+    "student",
+    "seeds",
+    "condensed",
+    "full",
+    "labels",
+}
 WRONG_NAME = re.compile(
     r"[Oo]ption '(?P<key>[^']+)'|dot import path string: (?P<cls>\w+)|unrecognized arguments: --(?P<flag>\S+)"
 )
@@ -58,7 +67,7 @@ def explain(error: BaseException) -> str:
         return f"no class {wrong['cls']!r}{nearest(wrong['cls'], {c.__name__ for c in classes})}"
     known: list[Any] = [*classes, Trainer, ModelCheckpoint, Protocol, ClipSpec, evaluate, pretrain]
     known += [pretrain_experts, Preview]
-    keys = {name for item in known for name in inspect.signature(item).parameters} | OWN
+    keys = {name for item in known for name in inspect.signature(item).parameters} | SECTIONS | FLAGS
     keys -= {"students", "self", "args", "kwargs"}
     parts = (wrong["key"] or wrong["flag"]).split(".")
     odd = next((part for part in parts if part not in keys), parts[-1])
