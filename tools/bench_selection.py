@@ -124,7 +124,7 @@ class Jpegs(Dataset[tuple[torch.Tensor, int]]):
         return self.augment(frames.permute(0, 3, 1, 2)).transpose(0, 1), i % 10
 
 
-def student(folder: Path, spec: ClipSpec, ipc: int = 5, epochs: int = 4) -> None:
+def student(folder: Path, spec: ClipSpec, ipc: int = 5, epochs: int = 2) -> None:
     """Row 3: epochs of a student on the resident set against bare steps on ready tensors, and JPEG files."""
     memory = Pixels(10, ipc, spec)
     memory.initialise(torch.randn(10, ipc, 3, spec.frames, spec.size, spec.size))
@@ -169,7 +169,7 @@ def student(folder: Path, spec: ClipSpec, ipc: int = 5, epochs: int = 4) -> None
     ready = [(torch.randn(shape), torch.arange(batch) % 10) for _ in range(10 * ipc // batch)]
     files = Jpegs(folder, to_frames(torch.randn(10 * ipc, *shape[1:])), spec.size)
     found = [(ours(), steps(lambda: ready), steps(lambda: list(DataLoader(files, batch, shuffle=True))))
-             for _ in range(ROUNDS)]  # fmt: skip
+             for _ in range(3)]  # fmt: skip
     mine, least, read = (statistics.median(column) for column in zip(*found, strict=True))
     say(
         f"student epoch of {10 * ipc} clips: vdc | bare steps, ready tensors",

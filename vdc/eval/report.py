@@ -1,6 +1,7 @@
 """Tables and plots of evaluations: who scores what, at how many bytes, and how far from the full data."""
 
 import csv
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from io import StringIO
@@ -85,7 +86,7 @@ def report(
     if published is not None:
         rows += published_rows(Path(published), dataset)
     if show:
-        Console().print(as_table(rows))
+        Console(width=None if sys.stdout.isatty() else 150).print(as_table(rows))  # files and pipes have room
     if out is not None:
         folder = Path(out)
         for name, text in (("report.csv", as_csv(rows)), ("report.md", as_markdown(rows))):
