@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from vdc.nets import Teacher
 
-GIB = 2**30
+
+def readable(size: int) -> str:
+    """Bytes in the unit one would say them in."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def available(device: torch.device) -> int | None:
@@ -34,12 +37,11 @@ def check(parts: dict[str, int], device: torch.device, remedy: str) -> None:
         ValueError: more than is available.
     """
     needed, free = sum(parts.values()), available(device)
-    listed = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
+    said = f"about {readable(needed)} of memory needed on {device}"
+    listed = ", ".join(f"{name} {readable(size)}" for name, size in parts.items())
     if free is not None and needed > free:
-        raise ValueError(
-            f"about {needed / GIB:.2f} GiB needed on {device} ({listed}), {free / GIB:.2f} GiB free: {remedy}"
-        )
-    rank_zero_info(f"about {needed / GIB:.2f} GiB needed on {device}: {listed}")
+        raise ValueError(f"{said} ({listed}), but {readable(free)} are free: {remedy}")
+    rank_zero_info(f"{said}: {listed}")
 
 
 @torch.no_grad()
