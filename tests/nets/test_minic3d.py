@@ -126,6 +126,7 @@ def test_second_order_with_weights_passed_in(options):
 def test_wrong_options_are_refused(options):
     (key, value) = next(iter(options.items()))
     with pytest.raises(
-        ValueError, match=f"{key}.*{value!r} is unknown|no option '{key}': its options are dropout, head, norm, width"
+        ValueError,
+        match=f"{key}.*{value!r} is unknown|no option '{key}': its options are dropout, head, norm, width",
     ):
         build("minic3d", 3, ClipSpec(), **options)

@@ -83,7 +83,9 @@ class Memory(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def restore(cls, state: dict[str, Tensor], num_classes: int, ipc: int, spec: ClipSpec, **options: object) -> Self:
+    def restore(
+        cls, state: dict[str, Tensor], num_classes: int, ipc: int, spec: ClipSpec, **options: object
+    ) -> Self:
         """A memory that renders exactly what `state` holds (stored precision, nothing learnable)."""
 
     def options(self) -> dict[str, object]:
