@@ -29,10 +29,29 @@ views() { # name: store 60 augmented views of every clip with the teacher's logi
     --teacher "$TEACHER" --labels views --views 60 --crop_scale "[0.6,1.0]"
 }
 
+soft() { # name: store the teacher's logits of every clip, seen whole (soft labels)
+  [ -d "$OUT/$1/condensed/evaluations/soft" ] || vdc relabel --condensed "$OUT/$1/condensed" \
+    --teacher "$TEACHER" --labels soft
+}
+
 students() { # name, ipc, labels, further flags: three seeds of 300 steps with 10 clips, whatever the ipc
   local name=$1 ipc=$2 labels=$3
   shift 3
   [ -f "$OUT/$name/condensed/evaluations/$labels.json" ] || vdc evaluate --condensed "$OUT/$name/condensed" \
     --data.root "$ROOT" --config protocol_grid.yaml --protocol.epochs $((300 / ipc)) \
     --protocol.batch_size 10 --labels "$labels" --name "$labels" --progress false "$@"
+}
+
+holdout() { # every fifth training clip of a class is kept for tuning; the test clips are not looked at
+  mkdir -p "$OUT/lists"
+  awk -v out="$OUT/lists" '{ print > (out "/" (++n[$2] % 5 ? "tune" : "val") ".txt") }' "$ROOT/train.txt"
+  TUNE=(--data.train "$(realpath "$OUT/lists/tune.txt")" --data.test "$(realpath "$OUT/lists/val.txt")")
+}
+
+tune() { # name, config, ipc, labels, further flags of fit: condense without the held-out clips, score on them
+  local name=tune/$1 config=$2 ipc=$3 labels=$4
+  shift 4
+  condense "$name" "$config" "${TUNE[@]}" --model.ipc "$ipc" "$@"
+  [ "$labels" = hard ] || "$labels" "$name"
+  students "$name" "$ipc" "$labels" "${TUNE[@]}" --seeds "${SEEDS:-2}"
 }
