@@ -7,11 +7,12 @@ from torch import Tensor
 from vdc.memory.base import Memory
 from vdc.memory.multiformation import MultiFormation
 from vdc.memory.pixels import Pixels
+from vdc.memory.static_dynamic import StaticDynamic
 from vdc.spec import ClipSpec
 
-__all__ = ["Memory", "MultiFormation", "Pixels", "restore"]
+__all__ = ["Memory", "MultiFormation", "Pixels", "StaticDynamic", "restore"]
 
-MEMORIES: tuple[type[Memory], ...] = (MultiFormation, Pixels)  # those a condensed set may name
+MEMORIES: tuple[type[Memory], ...] = (MultiFormation, Pixels, StaticDynamic)  # those a condensed set may name
 
 
 class Stored(Protocol):

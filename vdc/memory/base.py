@@ -1,7 +1,7 @@
 """What a memory promises: it stores items of a condensed set, and renders them as clips."""
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ class Memory(nn.Module, ABC):
     """
 
     per_item: int = 1  # clips one item renders
+    any_length: ClassVar[bool] = False  # `initialise` takes clips of any number of frames
+    shared: ClassVar[bool] = False  # items share learnt parts, so that no block of them is learnt alone
 
     def __init__(self, num_classes: int, ipc: int, spec: ClipSpec) -> None:
         super().__init__()
@@ -39,6 +41,14 @@ class Memory(nn.Module, ABC):
         return self.ipc * self.per_item
 
     @property
+    def variants(self) -> int:
+        """Different clips that a row renders as, one at a time; see `redraw`."""
+        return 1
+
+    def redraw(self, seed: int) -> None:
+        """Let what rendering and `initialise` leave to chance follow from `seed`, until the next call."""
+
+    @property
     def labels(self) -> Tensor:
         """Class of every clip row, (rows,) int64."""
         return torch.arange(self.num_classes).repeat_interleave(self.ipc * self.per_item)
@@ -52,13 +62,19 @@ class Memory(nn.Module, ABC):
         """Make labels learnable, starting at `logits` (rows, K)."""
         self.logits = nn.Parameter(logits.detach().clone().float())
 
-    def render(self, rows: Tensor, frozen: int = 0) -> tuple[Tensor, Tensor]:
+    def render(self, rows: Tensor, frozen: int | Tensor = 0) -> tuple[Tensor, Tensor]:
         """Clips of `rows`, differentiable in the parameters, except in the first `frozen` items of each class.
+
+        Args:
+            rows: (N,) int64.
+            frozen: items, of every class or (K,) of each.
 
         Returns:
             clips (N, C, T_c, H, W), normalised; labels (N,) int64, or (N, K) logits where labels are learnt.
         """
-        held = (rows // self.per_item) % self.ipc < frozen if frozen else None
+        if isinstance(frozen, Tensor):
+            frozen = frozen.to(rows.device)[rows // (self.ipc * self.per_item)]
+        held = None if isinstance(frozen, int) and not frozen else (rows // self.per_item) % self.ipc < frozen
         clips = self.clips(rows, held)
         if self.logits is None:
             return clips, self.labels.to(rows.device)[rows]
@@ -68,6 +84,14 @@ class Memory(nn.Module, ABC):
     @abstractmethod
     def clips(self, rows: Tensor, held: Tensor | None) -> Tensor:
         """Clips of `rows`, (N, C, T_c, H, W); no gradient flows to rows where `held` (N,) bool is true."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """What is learnt, but for labels, as parameter groups of an optimiser."""
+        return [{"params": [p for p in self.parameters() if p is not self.logits]}]
+
+    def curves(self) -> dict[str, Tensor]:
+        """Numbers worth a curve while the memory learns."""
+        return {}
 
     @abstractmethod
     def initialise(self, clips: Tensor) -> None:
