@@ -24,11 +24,13 @@ class ClipSpec:
         frames: frames T of a clip a network sees.
         size: height and width in pixels.
         stride: raw frames from one sampled frame to the next (denser in videos too short for it).
-        stored_frames: frames T_c of a stored item; `None` stores `frames`.
+        stored_frames: frames T_c of a stored item; `None` stores `frames`. Fewer than `frames` without a window
+            span the same time: they are spread over the clip that a network sees.
         window: how a view cuts the stored frames: whole, one of the equal segments, or a slide-window.
         window_frames: frames of that cut; `None` means `frames` (with `window: none`, the whole item).
         interpolation: how a cut shorter than `frames` is stretched to it. `linear` keeps pixel-centre alignment
-            (Video-DC), `linear_ends` keeps the end frames (Wang 2024); `parametric` needs a trained interpolator.
+            (Video-DC), `linear_ends` keeps the end frames (Wang 2024), `parametric` asks a trained network.
+        interpolator: folder of that network, from `vdc pretrain --net interpolator`.
     """
 
     frames: int = 8
@@ -38,6 +40,7 @@ class ClipSpec:
     window: Window = "none"
     window_frames: int | None = None
     interpolation: Interpolation = "none"
+    interpolator: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("frames", "size", "stride"):
@@ -63,6 +66,11 @@ class ClipSpec:
             )
         if self.interpolation == "linear_ends" and self.cut < 2:
             raise ValueError("spec.interpolation linear_ends needs at least 2 frames: use duplicate")
+        if self.interpolation == "parametric" and self.interpolator is None:
+            raise ValueError(
+                "spec.interpolation parametric needs a trained network: set spec.interpolator to its folder, "
+                "from `vdc pretrain --net interpolator`"
+            )
 
     @property
     def stored(self) -> int:

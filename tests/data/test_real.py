@@ -421,3 +421,31 @@ def test_two_processes_share_the_videos(flawed, tmp_path):
     for mine in seen:
         for _, _, batch_rows, total in mine:
             assert total == pytest.approx(sum(sums[r] for r in batch_rows), rel=1e-6, abs=1e-2)
+
+
+def test_short_items_keep_frames_of_the_whole_clip(toy):
+    spec = ClipSpec(frames=4, size=14, stride=2, stored_frames=2, interpolation="duplicate")
+    real, whole = data(toy, spec=spec), data(toy, spec=ClipSpec(frames=4, size=14, stride=2))
+    assert torch.equal(real.sample(2, 5), whole.sample(2, 5)[:, :, :, [1, 3]])
+    assert torch.equal(real.candidate(3, 0), whole.candidate(3, 0)[:, [1, 3]])
+    keys = [(3, 0), (7, 1)]
+    (three,), (four,) = (list(real.by_key(keys, 9, stored=True, frames=n)) for n in (1, 4))
+    (all_four,) = whole.by_key(keys, 9, stored=True)
+    assert torch.equal(three.frames, all_four.frames[:, :, [2]])
+    assert torch.equal(four.frames, all_four.frames)
+
+
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_tests_may_show_random_clips_instead(toy, cache):
+    real = data(toy, cache=cache)
+    usual = [raw.frames for raw in real.loader("test", "test")]
+    real.test_at_random(3)
+    raws = list(real.loader("test", "test"))
+    assert torch.cat([raw.frames for raw in raws]).shape[:2] == (6, 3)
+    boxes = torch.cat([raw.boxes for raw in raws]).flatten(0, 1)
+    assert boxes[:, :4].unique(dim=0).tolist() == [[1, 1, 14, 14]]
+    assert set(boxes[:, 4].tolist()) == {0.0, 1.0}
+    starts = torch.cat([raw.frames[:, :, 0] for raw in raws]).flatten(2)
+    assert any(not torch.equal(one, other) for one, other, _ in starts)
+    real.test_at_random(0)
+    assert all(torch.equal(a, raw.frames) for a, raw in zip(usual, real.loader("test", "test"), strict=True))

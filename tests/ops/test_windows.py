@@ -14,6 +14,8 @@ from vdc.ops.windows import (
     frame_indices,
     interpolate,
     interval,
+    kept_frames,
+    key_frames,
     max_start,
     take_window,
 )
@@ -196,11 +198,47 @@ def test_an_identity_view_is_free():
 
 
 def test_a_parametric_view_refines_the_duplicated_clip():
-    spec = ClipSpec(frames=4, stored_frames=2, interpolation="parametric")
+    spec = ClipSpec(frames=4, stored_frames=2, interpolation="parametric", interpolator="somewhere")
     clips = counting(1, 3, 2, 1, 1)
     assert apply_view(clips, spec, None, lambda x: x + 0.5)[0, 0, :, 0, 0].tolist() == [0.5, 0.5, 1.5, 1.5]
-    with pytest.raises(ValueError, match="needs a trained interpolator"):
+    with pytest.raises(ValueError, match="needs its trained interpolator"):
         apply_view(clips, spec)
+    with pytest.raises(ValueError, match=r"set spec.interpolator to its folder, from `vdc pretrain"):
+        ClipSpec(frames=4, stored_frames=2, interpolation="parametric")
+
+
+@pytest.mark.parametrize(
+    ("frames", "count", "middles", "ends"),
+    [(8, 2, [2, 6], [0, 7]), (8, 4, [1, 3, 5, 7], [0, 2, 5, 7]), (4, 4, [0, 1, 2, 3], [0, 1, 2, 3]),
+     (16, 3, [2, 8, 13], [0, 8, 15])],
+)  # fmt: skip
+def test_key_frames_by_hand(frames, count, middles, ends):
+    assert key_frames(frames, count) == middles
+    assert key_frames(frames, count, ends=True) == ends
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5), st.booleans())
+def test_equal_parts_of_a_clip_hold_equal_parts_of_its_key_frames(segments, keys, more, ends):
+    count = segments * keys
+    frames = count * more
+    if ends and count == 1:
+        return
+    found = key_frames(frames, count, ends)
+    assert found == sorted(set(found))
+    owners = [key * segments // frames for key in found]
+    assert owners == [segment for segment in range(segments) for _ in range(keys)]
+    shown = interpolate(torch.tensor(found).view(1, 1, -1, 1, 1), frames, "duplicate").flatten()
+    assert ends or ((shown - torch.arange(frames)).abs() <= frames // count // 2).all()
+
+
+def test_an_item_keeps_consecutive_frames_unless_it_is_stretched_whole():
+    assert kept_frames(ClipSpec(frames=8)) == (8, None)
+    assert kept_frames(ClipSpec(frames=8, stored_frames=16, window="slide")) == (16, None)
+    short = ClipSpec(frames=8, stored_frames=2, interpolation="duplicate")
+    assert kept_frames(short) == (8, [2, 6])
+    assert kept_frames(short, 4) == (8, [1, 3, 5, 7])
+    assert kept_frames(short, 8) == (8, None)
+    assert kept_frames(ClipSpec(frames=8, stored_frames=2, interpolation="linear_ends")) == (8, [0, 7])
 
 
 def test_clips_of_another_length_are_refused():

@@ -17,7 +17,7 @@ from vdc.ops.windows import frame_indices, max_start
 from vdc.spec import RawBatch
 
 Starts = Literal["random", "first", "spread"]
-Boxes = Literal["random", "full", "centre"]
+Boxes = Literal["random", "full", "centre", "mirrored"]
 Short = Literal["dense", "loop"]
 
 
@@ -36,13 +36,15 @@ class VideoClips(Dataset[RawBatch]):
         clips: clips m of one item.
         starts: `random` is uniform; `first` starts at the first frame; `spread` spaces the m starts evenly
             from the first possible to the last, and takes the middle if m is 1.
-        boxes: crop boxes: `random` (with a flip coin), the whole frame, or the centre.
+        boxes: crop boxes: `random` (with a flip coin), the whole frame, the centre, or `mirrored`: the centre
+            with a flip coin.
         short_video: how a video shorter than frames * stride is sampled: `dense` lowers the stride, `loop`
             goes on at the first frame.
         seed: of everything drawn.
         store: decoded frames, which save opening the videos.
         crop_scale: area of random crops over that of the frame.
-        flip: probability that a random crop is mirrored.
+        flip: probability that a random crop, or a `mirrored` one, is mirrored.
+        keep: positions of the frames of a clip that are taken; `None` takes all.
     """
 
     def __init__(
@@ -60,14 +62,10 @@ class VideoClips(Dataset[RawBatch]):
         store: Store | None = None,
         crop_scale: tuple[float, float] = (0.08, 1.0),
         flip: float = 0.5,
+        keep: Sequence[int] | None = None,
     ) -> None:
-        self.videos, self.frames, self.stride, self.load_size, self.size = (
-            videos,
-            frames,
-            stride,
-            load_size,
-            size,
-        )
+        self.videos, self.frames, self.stride, self.size = videos, frames, stride, size
+        self.load_size, self.keep = load_size, range(frames) if keep is None else keep
         self.clips, self.starts, self.boxes, self.short_video = clips, starts, boxes, short_video
         self.seed, self.store, self.crop_scale, self.flip = seed, store, crop_scale, flip
 
@@ -110,7 +108,7 @@ class VideoClips(Dataset[RawBatch]):
             torch.cat(pixels) if self.store is None else self.store.frames.index_select(0, torch.cat(pixels))
         )
         many = len(numbers[0])
-        shape = (len(rows), many, self.frames, *self.load_size, 3)
+        shape = (len(rows), many, len(self.keep), *self.load_size, 3)
         return found.view(shape), torch.cat(boxes).view(len(rows), many, 5)
 
     def needed(self, length: int) -> list[int]:
@@ -124,8 +122,10 @@ class VideoClips(Dataset[RawBatch]):
             return random_boxes(1, height, width, rng, scale=self.crop_scale, flip=self.flip)
         if self.boxes == "full":
             return full_boxes(1, height, width)
-        short = min(height, width)
-        return centre_boxes(1, height, width, min(self.size / short, 1))
+        box = centre_boxes(1, height, width, min(self.size / min(height, width), 1))
+        if self.boxes == "mirrored":
+            box[:, 4] = torch.rand(1, generator=rng) < self.flip
+        return box
 
     def _indices(self, length: int, numbers: Sequence[int], drawn: Sequence[torch.Generator]) -> list[int]:
         """Raw frames of some clips of a video, one clip after the other."""
@@ -141,9 +141,10 @@ class VideoClips(Dataset[RawBatch]):
             elif self.starts == "spread":
                 start = round(number % self.clips * last / (self.clips - 1)) if self.clips > 1 else last // 2
             if loops:
-                indices += [(start + i * self.stride) % length for i in range(self.frames)]
+                clip = [(start + i * self.stride) % length for i in range(self.frames)]
             else:
-                indices += frame_indices(length, self.frames, self.stride, start)
+                clip = frame_indices(length, self.frames, self.stride, start)
+            indices += [clip[i] for i in self.keep]
         return indices
 
 

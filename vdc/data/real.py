@@ -16,11 +16,12 @@ from vdc.data.clips import ClipLoader, Short, Steps, VideoClips, whole
 from vdc.data.formats import Format
 from vdc.data.index import Index, Video
 from vdc.data.reader import decoder
-from vdc.data.sampler import EveryClip, Key, Keys, PerClass, Shuffled
+from vdc.data.sampler import EveryClip, Key, Keys, PerClass, Shuffled, left_at
 from vdc.data.splits import BadClip, Part, Split, bad_videos, divide, fingerprint, read_lists
 from vdc.ops.augment import resized_crop
 from vdc.ops.pixels import to_clips
 from vdc.ops.rng import generator
+from vdc.ops.windows import kept_frames
 from vdc.spec import Batch, ClipSpec, RawBatch
 
 Kind = Literal["shuffled", "every_clip", "per_class", "none", "test"]
@@ -84,13 +85,12 @@ class RealData(LightningDataModule):
         self.root, self.train, self.test, self.format, self.keep = root, train, test, format, classes
         self._spec, self.load_size, self.seed = spec, load_size or (side, side), seed
         self.batch_size, self.per_class, self.test_clips = batch_size, per_class, test_clips
-        self.num_workers, self.cache, self.candidates = num_workers, cache, candidates
-        self.val_share, self.on_bad_clip = val_share, on_bad_clip
-        self.first_clip, self.short_video, self.augment = first_clip, short_video, augment
+        self.num_workers, self.cache, self.candidates, self.test_passes = num_workers, cache, candidates, 0
+        self.val_share, self.on_bad_clip, self.short_video = val_share, on_bad_clip, short_video
+        self.first_clip, self.augment, self.crop_scale, self.flip = first_clip, augment, crop_scale, flip
         for name in ("batch_size", "per_class", "test_clips", "candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--data.{name} must be at least 1, got {getattr(self, name)}")
-        self.crop_scale, self.flip = crop_scale, flip
         if not 0 < crop_scale[0] <= crop_scale[1] <= 1 or not 0 <= flip <= 1:
             raise ValueError(
                 f"--data.crop_scale must rise within 0..1 and --data.flip lie in it: {crop_scale}, {flip}"
@@ -163,9 +163,11 @@ class RealData(LightningDataModule):
         options: dict[str, Any] = {"frames": spec.frames, "boxes": "random" if random else "full"}
         if kind == "every_clip":
             starts = "spread" if self.candidates > 1 else "first" if self.first_clip else "random"
-            options |= {"frames": spec.stored, "clips": self.candidates, "starts": starts}
+            options |= {**self._stored(), "clips": self.candidates, "starts": starts}
         elif kind == "test":
             options |= {"clips": self.test_clips, "starts": "spread", "boxes": "centre"}
+            if self.test_passes:
+                options |= {"clips": self.test_passes, "starts": "random", "boxes": "mirrored"}
         options |= {"crop_scale": self.crop_scale, "flip": self.flip}
         options |= {"seed": self.seed, "short_video": self.short_video, **changes}
         options |= {"stride": spec.stride, "load_size": self.load_size, "size": spec.size}
@@ -174,10 +176,21 @@ class RealData(LightningDataModule):
             clips.store = self._store(split, clips)
         return clips
 
+    def _stored(self, frames: int | None = None) -> dict[str, Any]:
+        """Which frames of a clip an item keeps, or some other number of them."""
+        length, keep = kept_frames(self._spec, frames)
+        return {"frames": length, "keep": keep}
+
+    def test_at_random(self, passes: int) -> None:
+        """Show so many random clips of test videos, perhaps mirrored, from now on; 0: the usual ones."""
+        if passes != self.test_passes:
+            self._stores = {split: held for split, held in self._stores.items() if split == "train"}
+        self.test_passes = passes
+
     def _store(self, split: Split, clips: VideoClips) -> Store | None:
         """Decoded frames of a split: all of training videos, those of test clips elsewhere."""
         if split not in self._stores:
-            needed = range if split == "train" else clips.needed
+            needed = range if split == "train" or clips.starts == "random" else clips.needed
             self._stores[split] = load(clips.videos, self.load_size, needed, self.cache, split, self._local)
         return self._stores[split]
 
@@ -198,8 +211,8 @@ class RealData(LightningDataModule):
         Returns:
             (C, T, H, W), normalised.
         """
-        frames = self._spec.stored if stored else self._spec.frames
-        found, boxes = self._clips("every_clip", "train", few=True, frames=frames).read([row], [[draw]])
+        shape = self._stored() if stored else {"frames": self._spec.frames, "keep": None}
+        found, boxes = self._clips("every_clip", "train", few=True, **shape).read([row], [[draw]])
         return self.to_batch(RawBatch(found, torch.zeros(1), torch.zeros(1), boxes)).clips[0]
 
     def sample(self, per_class: int, seed: int, classes: Sequence[int] | None = None) -> Tensor:
@@ -225,8 +238,7 @@ class RealData(LightningDataModule):
                 raise ValueError(f"class {name!r} has {len(rows)} training videos; {per_class} are needed")
             order = torch.randperm(len(rows), generator=generator(seed, "sample", label))[:per_class]
             keys += [(row, 0) for row in rows[order].tolist()]
-        options: dict[str, Any] = {"frames": self._spec.stored, "boxes": "centre", "seed": seed}
-        clips = self._clips("shuffled", "train", few=True, **options)
+        clips = self._clips("shuffled", "train", few=True, **self._stored(), boxes="centre", seed=seed)
         raws = tqdm(self._loader(clips, keys, self.batch_size), "sampling clips", delay=1)
         found = torch.cat([self.to_batch(raw).clips for raw in raws])
         return found.view(len(classes), per_class, *found.shape[1:])
@@ -269,8 +281,9 @@ class RealData(LightningDataModule):
         return self._loader(clips, EveryClip(len(clips) if rows is None else rows, rank, world), count)
 
     def by_key(
-        self, keys: Keys | list[Key], seed: int, batch_size: int | None = None, stored: bool = False
-    ) -> ClipLoader:
+        self, keys: Keys | list[Key], seed: int, batch_size: int | None = None, stored: bool = False,
+        frames: int | None = None,
+    ) -> ClipLoader:  # fmt: skip
         """A random training clip per key (video, draw), for passes that keep their own place.
 
         Args:
@@ -278,8 +291,9 @@ class RealData(LightningDataModule):
             seed: of starts and crops.
             batch_size: clips; `None` takes the data module's.
             stored: the frames T_c of a stored item in a centre crop, not the T that a network sees.
+            frames: of a stored item instead of T_c.
         """
-        shape: dict[str, Any] = {"frames": self._spec.stored, "boxes": "centre"} if stored else {}
+        shape = {**self._stored(frames), "boxes": "centre"} if stored else {}
         clips = self._clips("shuffled", "train", seed=seed, **shape)
         return self._loader(clips, keys, batch_size or self.batch_size)
 
@@ -320,19 +334,8 @@ class RealData(LightningDataModule):
         wanted = getattr(module, "wanted", None) if kind == "every_clip" else None
         loader = self.loader(kind, rows=None if wanted is None else wanted(self.labels).tolist())
         if isinstance(loader.sampler, Keys):
-            loader.sampler.resume(*self._left(len(loader), loader.batch_size or 1))
+            loader.sampler.resume(*left_at(self.trainer, len(loader), loader.batch_size or 1))
         return loader
-
-    def _left(self, batches: int, batch_size: int) -> tuple[int, int]:
-        """Epoch and position in it that the trainer is at, from its progress counters."""
-        assert self.trainer is not None
-        limit, loop = self.trainer.limit_train_batches, self.trainer.fit_loop
-        batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
-        epoch: Any = loop.epoch_progress.current
-        batch: Any = loop.epoch_loop.batch_progress.current
-        if batch.processed < batches:
-            return epoch.processed, batch.processed * batch_size
-        return epoch.ready, 0
 
     def val_dataloader(self) -> ClipLoader | list[Any]:
         """Test clips of the videos held out; none without `val_share`."""

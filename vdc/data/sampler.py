@@ -7,8 +7,10 @@ have seen.
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
@@ -164,3 +166,20 @@ class PerClass(Keys):
                 order = torch.randperm(len(videos), generator=generator(self.seed, "class", label, turn))
                 rounds[label] = turn, order.tolist()
             yield videos[rounds[label][1][place]], turn
+
+
+def left_at(trainer: Trainer, batches: int, batch_size: int) -> tuple[int, int]:
+    """Epoch and position in it that a trainer is at, from its progress counters.
+
+    Args:
+        trainer: that goes on.
+        batches: of an epoch.
+        batch_size: videos of each.
+    """
+    limit, loop = trainer.limit_train_batches, trainer.fit_loop
+    batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
+    epoch: Any = loop.epoch_progress.current
+    batch: Any = loop.epoch_loop.batch_progress.current
+    if batch.processed < batches:
+        return epoch.processed, batch.processed * batch_size
+    return epoch.ready, 0

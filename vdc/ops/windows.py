@@ -36,6 +36,37 @@ def frame_indices(length: int, frames: int, stride: int, start: int) -> list[int
     return [min(start + i * step, length - 1) for i in range(frames)]
 
 
+def key_frames(frames: int, count: int, ends: bool = False) -> list[int]:
+    """Positions of `count` frames spread evenly over a clip: the middles of equal parts, or from end to end.
+
+    Either way equal parts of the clip hold equal parts of them, in order (the paired segments of Wang 2024).
+
+    Args:
+        frames: of the clip.
+        count: in 1..frames; at least 2 with `ends`.
+        ends: the first and last frame are among them.
+    """
+    if ends:
+        return [(2 * i * (frames - 1) + count - 1) // (2 * (count - 1)) for i in range(count)]
+    return [(2 * i + 1) * frames // (2 * count) for i in range(count)]
+
+
+def kept_frames(spec: ClipSpec, stored: int | None = None) -> tuple[int, list[int] | None]:
+    """How an item is cut from a video: frames of a clip at `spec.stride`, and which of them it keeps.
+
+    Args:
+        spec: of the item.
+        stored: frames it keeps; `None` takes those of `spec`.
+
+    Returns:
+        The length of the clip; positions in it, `None` for all of them.
+    """
+    stored = spec.stored if stored is None else stored
+    if spec.window != "none" or stored == 1 or stored >= spec.frames:  # a single one: any of the video
+        return stored, None
+    return spec.frames, key_frames(spec.frames, stored, spec.interpolation == "linear_ends")
+
+
 # -- stored items ------------------------------------------------------------------------------
 
 
@@ -129,10 +160,10 @@ def apply_view(
     if clips.shape[2] != spec.stored:
         raise ValueError(f"spec.stored_frames is {spec.stored}, but these clips hold {clips.shape[2]} frames")
     cut = take_window(clips, centre_starts(len(clips), spec) if starts is None else starts, spec.cut)
-    if spec.interpolation == "none":
+    if spec.cut == spec.frames:
         return cut
     if spec.interpolation != "parametric":
         return interpolate(cut, spec.frames, spec.interpolation)
     if interpolator is None:
-        raise ValueError("spec.interpolation parametric needs a trained interpolator: use linear instead")
+        raise ValueError("spec.interpolation parametric needs its trained interpolator, and none was loaded")
     return interpolator(interpolate(cut, spec.frames, "duplicate"))
