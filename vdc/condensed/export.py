@@ -95,18 +95,20 @@ def export(
     clips_of: Callable[[Tensor], Tensor],
     out: str | Path,
     ipc: int | None = None,
+    variants: int = 1,
 ) -> Path:
     """Write a condensed set as videos for other toolkits.
 
-    `<class>/<item>.mp4`, `list.txt` of `path label`, `classes.txt`, and soft labels, if any, as
-    `labels.safetensors` in the order of the list. Written whole or not at all. The videos are near-lossless
-    H.264: 4:4:4, because learnt clips are noise in colour and 4:2:0 would cost them 28 dB.
+    `<class>/<item>.mp4` (or `<item>-<variant>.mp4`), `list.txt` of `path label`, `classes.txt`, and soft
+    labels, if any, as `labels.safetensors` in the order of the list. Written whole or not at all. The videos
+    are near-lossless H.264: 4:4:4, because learnt clips are noise in colour and 4:2:0 would cost them 28 dB.
 
     Args:
         condensed: the set.
         clips_of: renders clip rows (n,) int64 as frames (n, T, H, W, C) uint8.
         out: a new or empty folder.
         ipc: items per class; all of them where not given.
+        variants: different clips that a row renders as when asked for so often; all of them are written.
 
     Raises:
         ValueError: `out` is not empty, or `ipc` is more than the set holds.
@@ -122,13 +124,15 @@ def export(
             (folder / name).mkdir()
             for i, row in enumerate(rows[label * per_class : (label + 1) * per_class]):
                 clip = f"{i // per_item:03d}" + (f"_{i % per_item}" if per_item > 1 else "")
-                write_mp4(folder / name / f"{clip}.mp4", clips_of(row[None])[0].cpu(), FPS, 4, "yuv444p")
-                lines.append(f"{name}/{clip}.mp4 {label}\n")
+                for number, film in enumerate(clips_of(row.repeat(variants)).cpu()):
+                    path = f"{name}/{clip}" + (f"-{number}" if variants > 1 else "") + ".mp4"
+                    write_mp4(folder / path, film, FPS, 4, "yuv444p")
+                    lines.append(f"{path} {label}\n")
         (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
         (folder / "classes.txt").write_text(
             "".join(f"{name}\n" for name in condensed.classes), encoding="utf-8"
         )
-        labels = condensed.labels.prefix(rows)
+        labels = condensed.labels.prefix(rows.repeat_interleave(variants))
         if labels.kind != "hard":
             save_file(labels.tensors(), folder / "labels.safetensors", {"labels": json.dumps(labels.info())})
     return out

@@ -13,6 +13,8 @@ from vdc.memory import restore
 class CondensedClips(Dataset[tuple[Tensor, int]]):
     """Pairs of a stored clip (C, T_c, H, W), float32 and normalised, and its class.
 
+    Where a stored item renders as one of several clips, `memory.redraw(epoch)` draws others.
+
     Args:
         path: folder of the condensed set.
         ipc: use only the first items of every class.

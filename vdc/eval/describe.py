@@ -50,5 +50,5 @@ def export(condensed: str, out: str, ipc: int | None = None) -> None:
     """
     stored = load(condensed)
     memory = restore(stored)
-    write_videos(stored, lambda rows: to_frames(memory.render(rows)[0]), out, ipc)
+    write_videos(stored, lambda rows: to_frames(memory.render(rows)[0]), out, ipc, memory.variants)
     Console().print(f"videos, list.txt and classes.txt in {out}")

@@ -13,6 +13,7 @@ from vdc.condensed.labels import Labels, Views
 from vdc.eval.views import Geometry, look, stored_view
 from vdc.memory import Memory, restore
 from vdc.nets.teacher import Teacher, load_teacher
+from vdc.ops.rng import derive
 from vdc.ops.windows import apply_view
 
 
@@ -35,7 +36,8 @@ def relabel(
     Args:
         condensed: folder of the set.
         teacher: folder of the teacher.
-        labels: `soft`, of the middle window of every stored clip; `views`, of augmented views of it.
+        labels: `soft`, of the middle window of every stored clip, averaged over the clips that a row may render
+            as; `views`, of augmented views of it.
         views: V per clip; training sees one per epoch.
         top_k: logits kept per view; `None` keeps all.
         crop_scale: area of a view's crop over that of the frame; `None` neither crops nor mirrors.
@@ -84,6 +86,7 @@ def _views(
     device, parts = next(teacher.parameters()).device, []
     for number in tqdm(range(views), "label views", unit="view", disable=not bar):
         view = stored_view(recipe, memory.spec, seed, number).to(device)
+        memory.redraw(derive(seed, "memory", number))
         logits = torch.cat(list(_logits(memory, teacher, view, batch, False)))
         parts.append(Views.top(logits[:, None], k, seed, recipe))
     return Views(
@@ -96,10 +99,11 @@ def _logits(
     memory: Memory, teacher: Teacher, view: Geometry | None, batch: int, progress: bool
 ) -> Iterator[Tensor]:
     """Teacher logits (N, K) of every clip row in turn, seen through `view`, or whole in the middle window."""
-    device = next(teacher.parameters()).device
-    chunks = torch.split(torch.arange(len(memory), device=device), batch)
+    device, variants = next(teacher.parameters()).device, memory.variants if view is None else 1
+    chunks = torch.split(torch.arange(len(memory), device=device), max(1, batch // variants))
     for rows in tqdm(chunks, "label clips", unit="batch", disable=not progress):
-        clips = memory.clips(rows, None)
-        yield teacher(
+        clips = memory.clips(rows.repeat_interleave(variants), None)
+        logits = teacher(
             apply_view(clips, memory.spec) if view is None else look(clips, memory.spec, view.of(rows))
         )
+        yield logits.unflatten(0, (-1, variants)).mean(1)

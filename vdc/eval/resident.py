@@ -16,7 +16,7 @@ from vdc.eval.views import Geometry, dense, diff_augmented, draw_view, look, sto
 from vdc.memory import restore
 from vdc.nets.teacher import load_teacher
 from vdc.ops.mix import cutmix
-from vdc.ops.rng import generator
+from vdc.ops.rng import derive, generator
 from vdc.spec import Batch, RawBatch
 
 
@@ -144,6 +144,7 @@ class CondensedData(LightningDataModule):
         if p.labels == "views":
             self._geometry, self._targets = self._stored_view(epoch)
             return
+        self.memory.redraw(derive(self.seed, "memory", epoch))
         crop = p.crop_scale if p.augment == "crop" else None
         self._geometry = draw_view(len(self.hard), self.spec, self.seed, epoch, crop, p.flip).to(device)
         if p.labels == "soft" and self._targets is None and self.set.labels.soft is not None:
@@ -157,6 +158,7 @@ class CondensedData(LightningDataModule):
         turn, place = divmod(epoch, count)
         view = int(torch.randperm(count, generator=generator(self.seed, "views", turn))[place])
         whole = stored_view(views.recipe, self.spec, views.seed, view)
+        self.memory.redraw(derive(views.seed, "memory", view))
         logits, index = views.logits[:, view].to(device), views.index[:, view].to(device)
         return whole.of(views.rows.long()).to(device), dense(logits, index, self.num_classes)
 

@@ -5,7 +5,6 @@ from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from vdc.memory.base import Memory
 from vdc.memory.integrator import Kind, build, reset
@@ -25,7 +24,7 @@ class StaticDynamic(Memory):
     are 2. Which two make the clip is drawn anew at every step and epoch (`redraw`), from the seed and the
     item alone; a row asked for several times at once takes its S * D pairs in turn. Motion clips start as
     noise, the integrator as convolutions do, the stills as the middle frames of the clips given, or as the
-    stills of a condensed set (`StaticDC`). While items are frozen the integrator is too: it would change them.
+    stills of a condensed set (`StaticDC`). Frozen items change with the integrator: multi-size freezes it too.
 
     Args:
         num_classes: K.
@@ -148,11 +147,8 @@ class StaticDynamic(Memory):
         """Clips of `rows`, (N, C, T_c, H, W), all in one batch; see the class for repeated and held rows."""
         pairs = self.pairs[rows, occurrences(rows) % self.variants]
         still, motion = self._stills(rows, pairs // self.dynamics), self._motions(rows, pairs % self.dynamics)
-        if held is None:
-            return self.integrator(still, motion)  # type: ignore[no-any-return]
-        weights = {name: p.detach() for name, p in self.integrator.named_parameters()}
-        clips = functional_call(self.integrator, weights, (still, motion))
-        return torch.where(held[:, None, None, None, None], clips.detach(), clips)
+        clips: Tensor = self.integrator(still, motion)
+        return clips if held is None else torch.where(held[:, None, None, None, None], clips.detach(), clips)
 
     def _stills(self, items: Tensor, which: Tensor) -> Tensor:
         """Stills (N, C, H, W) number `which` (N,) of items (N,)."""
