@@ -7,11 +7,13 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
+from torch.optim import Optimizer
 
 from vdc.condensed.format import load, save
 from vdc.condensed.labels import Labels
 from vdc.data import RealData
 from vdc.memory import Memory, Pixels, restore
+from vdc.methods.guard import stop_if_not_finite
 from vdc.ops.rng import derive, generator
 from vdc.ops.windows import apply_view, draw_starts
 from vdc.spec import Batch, ClipSpec
@@ -60,6 +62,7 @@ class Condenser(LightningModule):
         ] = {}  # the whole run's configuration, set by the command line, for the manifest
         self.strict_loading = False  # a checkpoint holds the memory, not the teachers
         self._resumed = False
+        self._total: Tensor | None = None  # loss of the step
 
     # -- what a method writes ----------------------------------------------------------------------------
 
@@ -83,6 +86,13 @@ class Condenser(LightningModule):
             context: from `context`.
         """
         raise NotImplementedError(f"{type(self).__name__} writes neither `loss` nor its own `training_step`")
+
+    def about_step(self) -> str:
+        """What the current step is made of, for the message when it fails."""
+        return type(self).__name__
+
+    def take_back(self) -> None:
+        """Undo what the current step changed beside the memory, before its state is saved for good."""
 
     # -- what methods use --------------------------------------------------------------------------------
 
@@ -166,9 +176,14 @@ class Condenser(LightningModule):
         clips, labels = self.memory.render(self.rows(context))
         terms = self.loss(clips, labels, context)
         total = torch.stack(list(terms.values())).sum()
-        self.log("loss", total.detach(), prog_bar=True)
+        self._total = total.detach()
+        self.log("loss", self._total, prog_bar=True)
         self.log_dict({f"loss/{name}": value.detach() for name, value in terms.items()})
         return total
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop at a loss or gradient that is not finite."""
+        stop_if_not_finite(self, self._total, optimizer, self.about_step(), self.take_back)
 
     def configure_optimizers(self) -> Any:
         """The memory's optimiser; teachers and students never see it."""

@@ -72,6 +72,7 @@ class BlockCondenser(Condenser):
         self.block, self.done, self.mine = 0, 0, range(len(blocks))
         self.finished: dict[int, State] = {}
         self._source: Memory | None = None
+        self._before: State = {}  # `block_state` before the current step
 
     # -- what a method writes -----------------------------------------------------------------------------
 
@@ -110,6 +111,16 @@ class BlockCondenser(Condenser):
     def rng(self, *purpose: int | str, per_rank: bool = False) -> torch.Generator:
         """A generator for one purpose of the current step, the same on whichever process the block is."""
         return generator(self.seed, *purpose, self.block, self.step)
+
+    def about_step(self) -> str:
+        """Its classes, and its number in their block."""
+        first, last = self.classes[0], self.classes[-1]
+        return f"step {self.step} of classes {first}-{last}"
+
+    def take_back(self) -> None:
+        """Take up the block's state before the step again."""
+        self.begin_block()
+        self.load_block_state(self._before)
 
     # -- blocks -------------------------------------------------------------------------------------------
 
@@ -194,6 +205,7 @@ class BlockCondenser(Condenser):
                 self._open(self.mine[self.done])
                 self.fill()
                 self.trainer.strategy.setup_optimizers(self.trainer)
+        self._before = {name: part.clone() for name, part in self.block_state().items()}
         torch.manual_seed(derive(self.seed, "step", self.block, self.step))
 
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:

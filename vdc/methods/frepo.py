@@ -5,12 +5,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
-from torch.optim import Optimizer
 
 from vdc.condensed.labels import Labels
 from vdc.memory import Pixels
 from vdc.methods.base import Condenser, MemoryCallable
-from vdc.methods.guard import stop_if_not_finite
 from vdc.methods.online import OnlinePool
 from vdc.ops.ridge import centred_labels, label_margin, ridge_predict
 from vdc.ops.rng import generator
@@ -154,10 +152,10 @@ class FRePo(Condenser):
             groups.append({"params": [logits], "lr": self.lr_labels})
         return self.optimizer(groups)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop at a loss or gradient that is not finite."""
+    def about_step(self) -> str:
+        """The network and its age."""
         number = self.drawn(self.global_step)
-        stop_if_not_finite(self, optimizer, f"network {number} of age {self.pool.ages[number]}")
+        return f"network {number} of age {self.pool.ages[number]}"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the pool."""

@@ -1,5 +1,6 @@
-"""Second-order methods can diverge within a step: stop before a bad gradient reaches the memory."""
+"""Stop before a loss or gradient that is not finite reaches the memory, with the state before it saved."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -8,32 +9,50 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 LAST_GOOD = "last_good.ckpt"
+ELSEWHERE = "in another process"
 
 
-def gradients(optimizer: Optimizer) -> list[Tensor]:
-    """What a step is about to apply."""
-    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+def applied(module: LightningModule, loss: Tensor | None, optimizer: Optimizer) -> Iterator[Tensor]:
+    """What must be finite in a step: its loss, and the gradients it is about to apply.
+
+    With 16-mixed, gradients may overflow: the loss scaler itself leaves such steps out.
+    """
+    if loss is not None:
+        yield loss
+    if str(module.trainer.precision) != "16-mixed":
+        yield from (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
 
 
-def stop_if_not_finite(module: LightningModule, optimizer: Optimizer, what: str) -> None:
-    """Refuse a step whose gradients are not finite: averaged over processes, so that all refuse alike.
+def stop_if_not_finite(
+    module: LightningModule,
+    loss: Tensor | None,
+    optimizer: Optimizer,
+    what: str,
+    restore: Callable[[], None],
+) -> None:
+    """Refuse a step whose loss or gradient is not finite, in all processes if it is in one.
 
     The state before the step is saved in the run folder.
 
     Args:
         module: what is trained.
+        loss: of the step, detached.
         optimizer: of the step.
         what: the step was made of, for the message.
+        restore: takes back what the step changed already.
 
     Raises:
-        ValueError: a gradient is not finite, with the step and the checkpoint to go on from.
+        ValueError: something is not finite, with the step and the checkpoint to go on from.
     """
-    found = gradients(optimizer)
-    if not found or bool(torch.stack([torch.isfinite(g).all() for g in found]).all()):
+    trainer = module.trainer
+    flags = [torch.isfinite(tensor).all() for tensor in applied(module, loss, optimizer)]
+    bad = bool(flags) and not bool(torch.stack(flags).all())
+    if not trainer.strategy.reduce_boolean_decision(bad, all=False):
         return
-    trainer, path = module.trainer, Path(module.trainer.default_root_dir) / LAST_GOOD
+    path = Path(trainer.default_root_dir) / LAST_GOOD
+    restore()
     trainer.save_checkpoint(path)
     raise ValueError(
-        f"loss or gradient is not finite at step {module.global_step} ({what}); the state before it is in "
-        f"{path}: lower the learning rates, then go on with --ckpt_path {path}"
+        f"loss or gradient is not finite at step {module.global_step} ({what if bad else ELSEWHERE}); the "
+        f"state before it is in {path}: lower the learning rates, then go on with --ckpt_path {path}"
     )

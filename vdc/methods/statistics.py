@@ -205,6 +205,7 @@ class Statistics(BlockCondenser):
     def load_block_state(self, state: State) -> None:
         """Take the moving averages up again."""
         self.slow = state.get("slow")
+        self.averages.reset()
         for name in (key.removeprefix("average ") for key in state if key.startswith("average ")):
             self.averages.averages[name] = state[f"average {name}"]
             self.averages.weights[name] = state[f"weight {name}"].item()

@@ -6,11 +6,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from vdc.memory import Pixels
 from vdc.methods.base import Condenser, MemoryCallable
-from vdc.methods.guard import stop_if_not_finite
 from vdc.methods.judges import correct_clips
 from vdc.nets.trajectory import Experts, load_experts
 from vdc.ops.augment import diff_augment
@@ -217,12 +215,11 @@ class MTT(Condenser):
         if self.lr_step > 0:
             yield {"params": [self.step_size], "lr": self.lr_step, "momentum": self.momentum_step}
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop at a loss or gradient that is not finite."""
+    def about_step(self) -> str:
+        """The expert and its epoch."""
         now = self._current
         assert now is not None
-        name = f"expert {self.experts.numbers[now.expert]} from epoch {now.epoch}"
-        stop_if_not_finite(self, optimizer, name)
+        return f"expert {self.experts.numbers[now.expert]} from epoch {now.epoch}"
 
     @torch.no_grad()
     def _clamp_step(self) -> None:
