@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# The matching family on grid_s1_digits beside Random and Herding, hard and soft labels; needs selection.sh's sets.
+# PARTS picks from: experts dm ncfm dc idc mtt datm frepo packed ipc5 report. Budgets are short, see README.md.
+source "$(dirname "$0")/common.sh"
+parts=" ${PARTS:-experts packed dm ncfm dc idc mtt datm frepo ipc5 report} "
+
+labelled() { # name, clips per class: hard labels, and the teacher's
+  [ -f "$OUT/$1/condensed/evaluations/soft.json" ] || soft "$1"
+  students "$1" "$2" hard
+  students "$1" "$2" soft
+}
+
+run() { [[ $parts == *" $1 "* ]]; }
+
+teacher
+if run experts; then vdc pretrain --config experts_grid.yaml --data.root "$ROOT" --out "$OUT/experts"; fi
+if run packed; then # Random in the layout of IDC and NCFM: four clips of a quarter of the pixels each
+  condense random-packed random_grid.yaml --model.memory MultiFormation --model.memory.factor 2
+  labelled random-packed 4
+fi
+if run dm; then
+  condense dm-1 dm_grid.yaml --model.pool "$OUT/experts"
+  labelled dm-1 1
+fi
+if run ncfm; then
+  condense ncfm-1 ncfm_grid.yaml --model.pool "$OUT/experts"
+  labelled ncfm-1 4
+fi
+if run dc; then
+  condense dc-1 dc_grid.yaml --model.pool "$OUT/experts"
+  labelled dc-1 1
+fi
+if run idc; then
+  condense idc-1 idc_grid.yaml
+  labelled idc-1 4
+fi
+if run mtt; then
+  condense mtt-1 mtt_grid.yaml --model.experts "$OUT/experts"
+  labelled mtt-1 1
+fi
+if run datm; then
+  condense datm-1 datm_grid.yaml --model.experts "$OUT/experts"
+  students datm-1 1 hard && students datm-1 1 soft # soft: the learnt ones
+fi
+if run frepo; then
+  condense frepo-1 frepo_grid.yaml
+  students frepo-1 1 hard && students frepo-1 1 soft # soft: the learnt ones
+fi
+if run ipc5; then
+  condense dm-5 dm_grid.yaml --model.ipc 5 --model.pool "$OUT/experts"
+  condense datm-5 datm_grid.yaml --model.ipc 5 --model.experts "$OUT/experts" --trainer.max_steps 60 --model.batch_syn 10
+  for method in dm datm; do students $method-5 5 hard && students $method-5 5 soft; done
+fi
+if run report; then
+  vdc report "$OUT/full" "$OUT"/{random,herding}-{1,5}/condensed "$OUT"/{random-packed,dm-1,ncfm-1,dc-1,idc-1,mtt-1,datm-1,frepo-1,dm-5,datm-5}/condensed --out "$OUT/matching"
+fi
