@@ -158,7 +158,7 @@ def experts(meter: Meter, spec: ClipSpec, videos: int, batch: int) -> None:
 
     def bare() -> None:
         own = module().to(device).train()
-        optimizer = torch.optim.SGD(own.net.parameters(), protocol.lr, momentum=protocol.momentum)
+        optimizer = torch.optim.SGD(own.net.parameters(), protocol.rate, momentum=protocol.momentum)
         for _ in range(EPOCHS):
             for raw in data.train_dataloader():
                 ready = data.on_after_batch_transfer(RawBatch(*(t.to(device) for t in raw)), 0)

@@ -55,6 +55,9 @@ class Videos(LightningDataModule):
     def fingerprint(self):
         return {"train": "t", "test": "e", "decoder": "none", "load_size": [16, 16], "skipped": []}
 
+    def test_at_random(self, passes):
+        self.passes = passes
+
     def sample(self, per_class, seed):
         clips = to_clips(self.frames[:, 0]).unflatten(0, (K, -1))
         return clips[:, :per_class]
@@ -103,14 +106,15 @@ def teacher(tmp_path):
     return str(tmp_path / "teacher")
 
 
-def make_set(path, ipc=2, spec=SPEC, soft=None):
+def make_set(path, ipc=2, spec=SPEC, soft=None, learnt=None):
     rng = torch.Generator().manual_seed(3)
     memory = Pixels(K, ipc, spec)
     shape = (K, ipc, spec.stored, spec.size, spec.size, 3)
     frames = torch.randint(256, shape, generator=rng, dtype=torch.uint8)
     memory.initialise(to_clips(frames.flatten(0, 1)).unflatten(0, (K, ipc)))
     labels = Labels(memory.labels, soft)
-    save(path, memory, labels, classes=CLASSES, source={}, method="Random", config={}, seed=0)
+    about = {"classes": CLASSES, "source": {}, "method": "Random", "config": {}, "seed": 0}
+    save(path, memory, labels, **about, learnt=learnt)
     return str(path)
 
 

@@ -19,7 +19,7 @@ from tests.eval.conftest import CLASSES, SPEC, K, Videos, make_set
 from vdc.condensed.format import load
 from vdc.eval.protocol import evaluate, evaluate_full
 from vdc.eval.relabel import relabel
-from vdc.eval.settings import Protocol
+from vdc.eval.settings import Protocol, named
 from vdc.eval.train import look_epochs, pretrain
 from vdc.nets import load_teacher
 
@@ -162,7 +162,7 @@ from functools import partial
 from lightning.pytorch import Trainer
 from tests.eval.conftest import Tiny, Videos
 from vdc.eval.protocol import evaluate
-from vdc.eval.settings import Protocol
+from vdc.eval.settings import Protocol, named
 from vdc.nets import zoo
 zoo.OWN["tiny"] = partial(Tiny)
 evaluate(sys.argv[1], Videos(), ["tiny"], [0], Protocol(epochs=40, base_batch=1), progress=False,
@@ -284,3 +284,39 @@ def test_seconds_are_positive_and_finite(condensed):
     (result,) = run(condensed)
     assert math.isfinite(result["seconds"]["mean"])
     assert result["seconds"]["mean"] > 0
+
+
+# -- learnt rates ----------------------------------------------------------------------------------------
+
+
+def watching(rates):
+    """Trainers that note the learning rate of every step."""
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, *_):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    return lambda **options: CPU(**options | {"callbacks": [*options["callbacks"], Watch()]})
+
+
+def test_students_train_at_the_learnt_step_size(tmp_path):
+    """As the papers do: MTT's evaluation takes the learnt rate; the schedule goes from there."""
+    folder, rates = make_set(tmp_path / "set", learnt={"step_size": 0.037}), []
+    learnt = replace(named("mtt"), epochs=4, checks=1)
+    (result,) = run(folder, protocol=learnt, trainer=watching(rates))
+    assert rates == pytest.approx([0.037, 0.037, 0.0037, 0.0037])
+    assert result["protocol"]["lr"] == 0.037
+    (by_hand,) = run(folder, protocol=replace(learnt, lr=0.037), name="by-hand")
+    assert scores(by_hand) == scores(result)
+    (other,) = run(folder, protocol=replace(learnt, lr=0.5), name="other")
+    assert other["key"] != result["key"] == by_hand["key"]
+    twin = run(folder, protocol=learnt, random_twin=True, trainer=watching(rates))[1]
+    assert twin["protocol"]["lr"] == 0.037
+
+
+def test_there_must_be_a_learnt_step_size(condensed, tmp_path):
+    learnt = Protocol(lr="learnt", epochs=1)
+    with pytest.raises(ValueError, match=f"protocol.lr learnt: {condensed} has no learnt step size"):
+        run(condensed, protocol=learnt)
+    with pytest.raises(ValueError, match=r"protocol\.lr learnt: a run on real videos has no"):
+        evaluate_full(Videos(), str(tmp_path / "full"), ["tiny"], [0], learnt, trainer=CPU, progress=False)

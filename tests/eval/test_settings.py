@@ -67,12 +67,20 @@ def test_cross_entropy_refuses_soft_labels(labels):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("epochs", 0), ("lr", 0.0), ("cutmix", 1.5), ("ema", 1.0), ("crop_scale", (0.5, 0.2)), ("batch_size", 0),
-     ("milestones", (1.0,)), ("warmup_epochs", -1)],
+    [("epochs", 0), ("lr", 0.0), ("lr", -0.1), ("cutmix", 1.5), ("ema", 1.0), ("crop_scale", (0.5, 0.2)),
+     ("batch_size", 0), ("milestones", (1.0,)), ("warmup_epochs", -1)],
 )  # fmt: skip
 def test_impossible_settings_are_refused_by_name(field, value):
     with pytest.raises(ValueError, match=f"protocol.{field}"):
         Protocol(**{field: value})
+
+
+def test_a_learnt_rate_comes_from_the_set():
+    asked = named("mtt", epochs=3)
+    assert asked.with_rate({"step_size": 0.037}, "a set") == named("mtt", epochs=3, lr=0.037)
+    assert named("s2d").with_rate({"step_size": 0.037}, "a set") == named("s2d")
+    with pytest.raises(ValueError, match=r"protocol\.lr learnt: runs/dm has no learnt step size"):
+        named("datm").with_rate({}, "runs/dm")
 
 
 def test_unknown_protocol_names_the_nearest():

@@ -137,7 +137,7 @@ class EvalModule(Tested):
         """Log the epoch, of long runs every third or so: logging waits for the device."""
         if (self.current_epoch + 1) % max(self.protocol.epochs // LOGGED, 1) == 0:
             self.log("train/loss", torch.stack(self._losses).mean())
-            self.log("train/lr", self.protocol.lr * lr_factor(self.protocol, self.current_epoch))
+            self.log("train/lr", self.protocol.rate * lr_factor(self.protocol, self.current_epoch))
         self._losses.clear()
 
     def configure_gradient_clipping(
@@ -156,10 +156,10 @@ class EvalModule(Tested):
         groups = parameter_groups(self.net, p)
         optimizer: Optimizer
         if p.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, p.lr, momentum=p.momentum)
+            optimizer = torch.optim.SGD(groups, p.rate, momentum=p.momentum)
         else:
             family = torch.optim.AdamW if p.optimizer == "adamw" else torch.optim.Adam
-            optimizer = family(groups, p.lr)
+            optimizer = family(groups, p.rate)
         schedule = LambdaLR(optimizer, lambda epoch: lr_factor(p, epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 

@@ -56,7 +56,8 @@ class CondensedData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.set = load(Path(condensed), ipc)
-        self.protocol = protocol.with_labels(cast(Any, self.set.labels.kind))
+        settled = protocol.with_labels(cast(Any, self.set.labels.kind))
+        self.protocol = settled.with_rate(self.set.manifest["learnt"], condensed)
         self.real, self.seed = real, seed
         self.memory = restore(self.set).requires_grad_(False)
         self.spec, self.num_classes, self.classes = self.set.spec, self.set.num_classes, self.set.classes

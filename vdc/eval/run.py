@@ -90,6 +90,7 @@ def follow(data: RealData, protocol: Protocol) -> None:
             f"protocol.augment {protocol.augment}, protocol.cutmix {protocol.cutmix}: real videos train "
             "with augment crop or none, and cutmix 0"
         )
+    protocol.with_rate({}, "a run on real videos")
     data.augment, data.crop_scale, data.flip = protocol.augment == "crop", protocol.crop_scale, protocol.flip
 
 

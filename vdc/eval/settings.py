@@ -1,6 +1,7 @@
 """How networks are trained: the protocols of published evaluations, and the schedules they mean."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -16,7 +17,7 @@ class Protocol:
     Args:
         name: written into results; see `named`.
         optimizer: of the network.
-        lr: learning rate.
+        lr: learning rate; `learnt` is the step size that a set of MTT or DATM was learnt with.
         momentum: of SGD.
         weight_decay: decoupled for AdamW, L2 for the others.
         decay: parameters it applies to: those of more than one dimension, or all.
@@ -46,7 +47,7 @@ class Protocol:
 
     name: str = "videodc"
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = 1e-3
+    lr: float | Literal["learnt"] = 1e-3
     momentum: float = 0.9
     weight_decay: float = 0.01
     decay: Literal["matrices", "all"] = "matrices"
@@ -74,12 +75,10 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        for name in ("lr", "epochs", "zeta", "temperature", "base_batch"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"protocol.{name} must be positive, got {getattr(self, name)}")
-        for name in ("batch_size", "clip_grad"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ValueError(f"protocol.{name} must be positive, got {getattr(self, name)}")
+        for name in ("lr", "epochs", "zeta", "temperature", "base_batch", "batch_size", "clip_grad"):
+            value = getattr(self, name)
+            if value not in (None, "learnt") and value <= 0:
+                raise ValueError(f"protocol.{name} must be positive, got {value}")
         if self.warmup_epochs < 0:
             raise ValueError(f"protocol.warmup_epochs must be at least 0, got {self.warmup_epochs}")
         if self.checks < 1:
@@ -107,12 +106,49 @@ class Protocol:
         labels = self.labels or ("hard" if self.loss == "ce" else richest)
         return replace(self, labels=labels, loss=self.loss or ("ce" if labels == "hard" else "mse_gt"))
 
+    def with_rate(self, learnt: Mapping[str, Any], where: str) -> "Protocol":
+        """This protocol with its learning rate decided.
+
+        Args:
+            learnt: numbers learnt beside clips and labels, as the manifest of a condensed set has them.
+            where: they come from.
+
+        Raises:
+            ValueError: the rate is `learnt`, and there is no learnt step size.
+        """
+        if self.lr != "learnt":
+            return self
+        if "step_size" not in learnt:
+            raise ValueError(
+                f"protocol.lr learnt: {where} has no learnt step size, as sets of MTT and DATM do: give a number"
+            )
+        return replace(self, lr=float(learnt["step_size"]))
+
+    @property
+    def rate(self) -> float:
+        """The learning rate, once decided."""
+        assert self.lr != "learnt"
+        return self.lr
+
 
 PUBLISHED_SGD = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 5e-4, "decay": "all", "schedule": "step"}
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "videodc": {},
     # Wang 2024, yuz1wan/video_distillation@5871dc5b:utils.py: no augmentation of the condensed clips
     "s2d": PUBLISHED_SGD | {"epochs": 500, "batch_size": 256, "augment": "none", "standardise": True},
+    # Wang 2024 on sets of MTT: the same, at the learnt rate
+    "mtt": PUBLISHED_SGD
+    | {"lr": "learnt", "epochs": 500, "batch_size": 256, "augment": "none", "standardise": True},
+    # Guo 2024, GzyAftermath/DATM: at the learnt rate, by learnt labels
+    "datm": PUBLISHED_SGD
+    | {
+        "lr": "learnt",
+        "epochs": 1000,
+        "loss": "soft_ce",
+        "labels": "soft",
+        "batch_size": 128,
+        "augment": "dsa",
+    },
     # Kim 2022 and its followers, snu-mllab/Efficient-Dataset-Condensation:train.py
     "mdc": PUBLISHED_SGD
     | {
@@ -139,7 +175,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 
 
 def named(name: str, **changes: Any) -> Protocol:
-    """The protocol of that name (`videodc`, `s2d`, `mdc`, `teacher`) with `changes`.
+    """The protocol of that name (`videodc`, `s2d`, `mtt`, `datm`, `mdc`, `teacher`) with `changes`.
 
     Raises:
         ValueError: no protocol of that name.
