@@ -1,5 +1,6 @@
 """MTT and DATM against training loops written out by hand, and everything around a step."""
 
+import math
 from functools import partial
 from types import SimpleNamespace
 
@@ -106,10 +107,9 @@ def by_hand(module, clips, labels, context):
     net = module.experts.build().train()
     shapes = {name: p.shape for name, p in net.named_parameters()}
     theta = context.start.clone().requires_grad_()
-    spec = module.spec
-    for rows, starts, _ in inner_batches(
-        len(clips), module.batch_syn or len(clips), module.syn_steps, spec, context.seed
-    ):
+    spec, share = module.spec, len(clips) / len(module.memory)
+    batch = math.ceil((module.batch_syn or len(module.memory)) * share)
+    for rows, starts, _ in inner_batches(len(clips), batch, module.syn_steps, spec, context.seed):
         seen = take_window(clips[rows], starts, spec.frames)
         parts = theta.split([s.numel() for s in shapes.values()])
         params = {n: p.view(s) for (n, s), p in zip(shapes.items(), parts, strict=True)}
@@ -178,7 +178,7 @@ def test_a_step_size_of_nothing_gives_exactly_one(experts):
 def test_a_prefix_of_the_set_is_compared_under_the_same_context(experts):
     module = noise(opened(make(experts, batch_syn=5), experts))
     context = module.context(None)
-    rows = module.memory.prefix(1)  # four clips: fewer than an inner batch
+    rows = module.memory.prefix(1)  # four clips of eight: inner batches of 3 instead of 5
     value = module.loss(*module.memory.render(rows), context)["trajectory"]
     expected = by_hand(module, *module.memory.render(rows), context)
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -1,6 +1,7 @@
 """Condenser: what every condensation method is, a LightningModule whose parameters are the stored items."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -13,7 +14,9 @@ from vdc.condensed.format import load, save
 from vdc.condensed.labels import Labels
 from vdc.data import RealData
 from vdc.memory import Memory, Pixels, restore
+from vdc.methods import multisize as sizes
 from vdc.methods.guard import stop_if_not_finite
+from vdc.methods.multisize import MultiSize, Seen, prefixes_of
 from vdc.ops.rng import derive, generator
 from vdc.ops.windows import apply_view, draw_starts
 from vdc.spec import Batch, ClipSpec
@@ -37,6 +40,7 @@ class Condenser(LightningModule):
         init: `real` (random training clips), `noise`, or the folder of a condensed set of the same shape.
         seed: of everything random; linked from `seed_everything`.
         out: folder the condensed set is written to; `None` writes none.
+        multisize: match prefixes of the items too, so that they can be used alone; `None` does not.
     """
 
     batches: ClassVar[Literal["every_clip", "per_class", "shuffled", "none"]]
@@ -52,6 +56,7 @@ class Condenser(LightningModule):
         init: str = "real",
         seed: int = 0,
         out: str | None = None,
+        multisize: MultiSize | None = None,
     ) -> None:
         super().__init__()
         self.num_classes, self.spec, self.ipc = num_classes, spec, ipc
@@ -62,6 +67,9 @@ class Condenser(LightningModule):
         ] = {}  # the whole run's configuration, set by the command line, for the manifest
         self.strict_loading = False  # a checkpoint holds the memory, not the teachers
         self._resumed = False
+        self.multisize = multisize
+        self.prefixes = prefixes_of(self.memory, multisize)
+        self.step_seen: Seen | None = None  # what multi-size measured in this step
         self._total: Tensor | None = None  # loss of the step
 
     # -- what a method writes ----------------------------------------------------------------------------
@@ -77,6 +85,10 @@ class Condenser(LightningModule):
         """Clip rows the step renders; all of them unless a method takes blocks."""
         return torch.arange(len(self.memory), device=self.device)
 
+    def rendered(self, context: Any) -> tuple[Tensor, Tensor]:
+        """Clips and labels of the step's rows, as `loss` takes them."""
+        return self.memory.render(self.rows(context), self.frozen)
+
     def loss(self, clips: Tensor, labels: Tensor, context: Any) -> dict[str, Tensor]:
         """Named terms, whose sum is minimised.
 
@@ -87,6 +99,16 @@ class Condenser(LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} writes neither `loss` nor its own `training_step`")
 
+    def losses(
+        self, clips: Tensor, labels: Tensor, context: Any, prefix: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """`loss` of all clips and of the rows `prefix` (n,), in one context; a method that can, shares work."""
+        return self.loss(clips, labels, context), self.loss(clips[prefix], labels[prefix], context)
+
+    def embedded(self, clips: Tensor, context: Any) -> Seen:
+        """What a network of the step makes of all clips and of real ones: multi-size chooses prefixes by it."""
+        raise NotImplementedError(f"{type(self).__name__} cannot choose prefixes: it measures no features")
+
     def about_step(self) -> str:
         """What the current step is made of, for the message when it fails."""
         return type(self).__name__
@@ -95,6 +117,22 @@ class Condenser(LightningModule):
         """Undo what the current step changed beside the memory, before its state is saved for good."""
 
     # -- what methods use --------------------------------------------------------------------------------
+
+    @property
+    def classes(self) -> range:
+        """Classes that the memory holds."""
+        return range(self.num_classes)
+
+    @property
+    def step(self) -> int:
+        """Step since the memory was filled."""
+        return self.global_step
+
+    @property
+    def frozen(self) -> int | Tensor:
+        """First items of every class that the step must not change, 0 or (classes,)."""
+        frozen = 0 if self.prefixes is None else self.prefixes.frozen
+        return frozen if isinstance(frozen, Tensor) and bool(frozen.any()) else 0
 
     @property
     def data(self) -> RealData:
@@ -130,6 +168,7 @@ class Condenser(LightningModule):
 
     def fill(self) -> None:
         """Give the memory the clips it starts from."""
+        self.memory.redraw(derive(self.seed, "memory"))
         self.memory.initialise(self.initial_clips())
 
     def initial_clips(self) -> Tensor:
@@ -168,13 +207,15 @@ class Condenser(LightningModule):
         Here, because checkpoints are written before a step's end hook, and a resumed run repeats the other.
         """
         self.memory.clamp()
+        self.memory.redraw(derive(self.seed, "memory", self.global_step))
+        sizes.choose(self)
         torch.manual_seed(derive(self.seed, "step", self.global_step, self.global_rank))
 
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
         """One step of condensation."""
         context = self.context(batch)
-        clips, labels = self.memory.render(self.rows(context))
-        terms = self.loss(clips, labels, context)
+        clips, labels = self.rendered(context)
+        terms = sizes.terms(self, clips, labels, context)
         total = torch.stack(list(terms.values())).sum()
         self._total = total.detach()
         self.log("loss", self._total, prog_bar=True)
@@ -184,6 +225,19 @@ class Condenser(LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stop at a loss or gradient that is not finite."""
         stop_if_not_finite(self, self._total, optimizer, self.about_step(), self.take_back)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """Leave frozen items as they are, whatever momentum and weight decay say."""
+        with sizes.held(self, cast(Optimizer, self.optimizers(use_pl_optimizer=False))):
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        sizes.count(self)  # only now: a step that is not finite stops before
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what multi-size has chosen and measured."""
+        if self.prefixes is not None:
+            checkpoint["multisize"] = self.prefixes.state()
 
     def configure_optimizers(self) -> Any:
         """The memory's optimiser; teachers and students never see it."""
@@ -199,6 +253,10 @@ class Condenser(LightningModule):
             raise ValueError(
                 f"--ckpt_path: the checkpoint lacks {', '.join(sorted(missing))}: it is of another memory"
             )
+        if (self.prefixes is None) != ("multisize" not in checkpoint):
+            raise ValueError("--ckpt_path: one of checkpoint and this run is multi-size, the other is not")
+        if self.prefixes is not None:
+            self.prefixes.load_state(checkpoint["multisize"])
         self._resumed = True
 
     def stored_labels(self) -> Labels:
@@ -227,5 +285,5 @@ class Condenser(LightningModule):
             method=type(self).__name__,
             config=self.config,
             seed=self.seed,
-            learnt=self.learnt(),
+            learnt=self.learnt() | ({} if self.multisize is None else {"multisize": asdict(self.multisize)}),
         )

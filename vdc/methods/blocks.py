@@ -15,6 +15,7 @@ from torch import Tensor
 from vdc.memory import Memory, Pixels
 from vdc.methods.base import Condenser, MemoryCallable
 from vdc.methods.budget import check
+from vdc.methods.multisize import MultiSize, choose, prefixes_of
 from vdc.methods.shard import ShardStrategy, State, class_blocks, gather, join, owned
 from vdc.ops.rng import derive, generator
 from vdc.spec import Batch, ClipSpec
@@ -38,6 +39,7 @@ class BlockCondenser(Condenser):
         block: items per block at most; a class is never split.
         seed: of everything random; linked from `seed_everything`.
         out: folder the condensed set is written to; `None` writes none.
+        multisize: match prefixes of a block's items too; `None` does not.
     """
 
     separable: ClassVar[bool] = True
@@ -55,6 +57,7 @@ class BlockCondenser(Condenser):
         block: int = 100,
         seed: int = 0,
         out: str | None = None,
+        multisize: MultiSize | None = None,
     ) -> None:
         if iterations < 1 or block < 1:
             raise ValueError(f"iterations and block must be at least 1, got {iterations} and {block}")
@@ -64,7 +67,7 @@ class BlockCondenser(Condenser):
             with torch.device("meta"):
                 return memory(len(blocks[0]), ipc, spec)
 
-        super().__init__(num_classes, spec, ipc, planned, optimizer, init, seed, out)
+        super().__init__(num_classes, spec, ipc, planned, optimizer, init, seed, out, multisize)
         self.iterations, self.blocks, self.new_memory = iterations, blocks, memory
         self.clips = len(self.memory)  # of a block
         self.pixels = sum(p.numel() * p.element_size() for p in self.memory.parameters())  # bytes
@@ -163,6 +166,7 @@ class BlockCondenser(Condenser):
         """Make the memory of a block, unfilled."""
         self.block = block
         self.memory = self.new_memory(len(self.classes), self.ipc, self.spec).to(self.device)
+        self.prefixes = prefixes_of(self.memory, self.multisize)
 
     def _close(self) -> None:
         """Keep what will be stored of the current block."""
@@ -205,6 +209,9 @@ class BlockCondenser(Condenser):
                 self._open(self.mine[self.done])
                 self.fill()
                 self.trainer.strategy.setup_optimizers(self.trainer)
+        self.memory.redraw(derive(self.seed, "memory", self.block, self.step))
+        if not self.idle:
+            choose(self)
         self._before = {name: part.clone() for name, part in self.block_state().items()}
         torch.manual_seed(derive(self.seed, "step", self.block, self.step))
 
@@ -229,6 +236,7 @@ class BlockCondenser(Condenser):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the finished blocks and where this process stands."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["blocks"] = {
             "plan": self._plan(),
             "done": self.done,

@@ -11,6 +11,7 @@ from vdc.data.sampler import Key, PerClass
 from vdc.memory import Pixels
 from vdc.methods.base import MemoryCallable
 from vdc.methods.blocks import BlockCondenser
+from vdc.methods.multisize import MultiSize
 from vdc.methods.networks import embed, prepared, renew
 from vdc.methods.shard import State
 from vdc.nets import VideoNet, build
@@ -54,6 +55,7 @@ class Classwise(BlockCondenser):
         chunk: clips forwarded at a time; at least those of a class while gradients are not needed.
         seed: of everything random; linked from `seed_everything`.
         out: folder the condensed set is written to; `None` writes none.
+        multisize: match prefixes of the items too, so that they can be used alone; `None` does not.
     """
 
     net: VideoNet
@@ -78,9 +80,12 @@ class Classwise(BlockCondenser):
         chunk: int = 64,
         seed: int = 0,
         out: str | None = None,
+        multisize: MultiSize | None = None,
     ) -> None:
         whole = num_classes * ipc if block is None else block
-        super().__init__(num_classes, spec, ipc, memory, optimizer, init, iterations, whole, seed, out)
+        super().__init__(
+            num_classes, spec, ipc, memory, optimizer, init, iterations, whole, seed, out, multisize
+        )
         for name, value in (("dream_interval", dream_interval), ("chunk", chunk)):
             if value < 1:
                 raise ValueError(f"model.init_args.{name} must be at least 1, got {value}")

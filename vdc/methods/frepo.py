@@ -9,7 +9,9 @@ from torch import Tensor
 from vdc.condensed.labels import Labels
 from vdc.memory import Pixels
 from vdc.methods.base import Condenser, MemoryCallable
+from vdc.methods.multisize import MultiSize, Seen, Terms
 from vdc.methods.online import OnlinePool
+from vdc.ops.match import class_means
 from vdc.ops.ridge import centred_labels, label_margin, ridge_predict
 from vdc.ops.rng import generator
 from vdc.ops.windows import draw_starts
@@ -50,6 +52,7 @@ class FRePo(Condenser):
         init: `real`, `noise`, or the folder of a condensed set of the same shape.
         seed: of everything random; linked from `seed_everything`.
         out: folder the condensed set is written to; `None` writes none.
+        multisize: match prefixes of the items too, so that they can be used alone; `None` does not.
     """
 
     batches: ClassVar = "shuffled"
@@ -72,8 +75,9 @@ class FRePo(Condenser):
         init: str = "real",
         seed: int = 0,
         out: str | None = None,
+        multisize: MultiSize | None = None,
     ) -> None:
-        super().__init__(num_classes, spec, ipc, memory, optimizer, init, seed, out)
+        super().__init__(num_classes, spec, ipc, memory, optimizer, init, seed, out, multisize)
         counts = {"pool": pool, "max_age": max_age, "online_batch": online_batch}
         for name, count in counts.items():
             if count < 1:
@@ -119,7 +123,27 @@ class FRePo(Condenser):
             labels: (N, K), centred.
             context: from `context`.
         """
-        features = self.pool.still(context.net).embed(self.view(clips, self.draw_starts(len(clips))))
+        return self._terms(self._features(clips, context), labels, context)
+
+    def _features(self, clips: Tensor, context: Regression) -> Tensor:
+        """Features (n, D) of stored clips in the step's network."""
+        return self.pool.still(context.net).embed(self.view(clips, self.draw_starts(len(clips))))
+
+    def losses(
+        self, clips: Tensor, labels: Tensor, context: Regression, prefix: Tensor
+    ) -> tuple[Terms, Terms]:
+        """`loss` of all clips and of the rows `prefix` (n,): a part of the same kernel."""
+        features = self._features(clips, context)
+        part = self._terms(features[prefix], labels[prefix], context)
+        return self._terms(features, labels, context), part
+
+    def embedded(self, clips: Tensor, context: Regression) -> Seen:
+        """Features, and means of those of the real batch, of the classes that are in it."""
+        means = class_means(context.features, context.targets.argmax(1), self.num_classes)
+        return Seen(self._features(clips, context), *means)
+
+    def _terms(self, features: Tensor, labels: Tensor, context: Regression) -> Terms:
+        """The terms of features (n, D) with labels (n, K)."""
         found = ridge_predict(features, labels, context.features, self.reg)
         terms = {"regression": (found - context.targets).square().sum(1).mean()}
         if self.lr_labels > 0:
@@ -159,6 +183,7 @@ class FRePo(Condenser):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the pool."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["pool"] = self.pool.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

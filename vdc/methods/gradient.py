@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vdc.methods.classwise import Classwise
 from vdc.methods.matching import classes_of
-from vdc.methods.networks import Gradient, mean_gradient, training
+from vdc.methods.multisize import Seen, real_clips
+from vdc.methods.networks import Gradient, embed, mean_gradient, training
 from vdc.methods.shard import State
 from vdc.ops.augment import diff_augment
 from vdc.ops.match import Metric, gradient_distance
@@ -157,6 +158,18 @@ class GradientMatching(Classwise):
             total = total + distance.detach()
         along = (clips * slopes).sum()  # its gradient is `slopes`; its value does not count
         return {"gradients": total + (along - along.detach())}
+
+    def embedded(self, clips: Tensor, context: Draw) -> Seen:
+        """Last maps in the step's network, each class augmented as its gradient is; real clips of their own."""
+        items, means = list[Tensor](), list[Tensor]()
+        for label, (mine, real) in enumerate(
+            zip(clips.chunk(len(self.classes)), real_clips(self), strict=True)
+        ):
+            seen = self.look(torch.cat([mine, real]), context.start, label)
+            maps = embed(self.net, seen, self.chunk).float()
+            items.append(maps[: len(mine)])
+            means.append(maps[len(mine) :].mean(0))
+        return Seen(torch.cat(items), torch.stack(means), torch.ones(len(means)))
 
 
 LOOPS = {1: (1, 1), 5: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}

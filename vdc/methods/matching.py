@@ -11,8 +11,9 @@ from torch import Tensor
 from vdc.memory import MultiFormation
 from vdc.methods.base import MemoryCallable
 from vdc.methods.classwise import Classwise
+from vdc.methods.multisize import Seen, Terms
 from vdc.methods.networks import embed, put
-from vdc.ops.match import mean_distance, ncf_distance
+from vdc.ops.match import class_means, mean_distance, ncf_distance
 from vdc.spec import Batch, ClipSpec
 
 
@@ -74,9 +75,22 @@ class DM(Classwise):
 
     def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
         """Distance of class means."""
-        features = self.features_of(self.look(clips, context.start))
-        own = classes_of(labels)
+        return self._distance(self.features_of(self.look(clips, context.start)), classes_of(labels), context)
+
+    def _distance(self, features: Tensor, own: Tensor, context: Draw) -> Terms:
+        """Distance of class means of features (n, D) of classes (n,)."""
         return {"means": mean_distance(context.real, context.labels, features, own, len(self.classes))}
+
+    def losses(self, clips: Tensor, labels: Tensor, context: Draw, prefix: Tensor) -> tuple[Terms, Terms]:
+        """`loss` of all clips and of the rows `prefix` (n,), from the same features."""
+        features, own = self.features_of(self.look(clips, context.start)), classes_of(labels)
+        part = self._distance(features[prefix], own[prefix], context)
+        return self._distance(features, own, context), part
+
+    def embedded(self, clips: Tensor, context: Draw) -> Seen:
+        """The features that are compared, and the means of real ones that the step has."""
+        items = self.features_of(self.look(clips, context.start))
+        return Seen(items, context.real, torch.ones(len(context.real)))
 
 
 def published_adamw(parameters: Any) -> torch.optim.AdamW:
@@ -160,6 +174,11 @@ class NCFM(Classwise):
         labels = torch.arange(len(self.classes), device=self.device).repeat_interleave(self.data.per_class)
         drawn = torch.randn(self.frequencies, features.shape[1], generator=self.rng("frequencies"))
         return Draw(start, features, labels, drawn.to(self.device))
+
+    def embedded(self, clips: Tensor, context: Draw) -> Seen:
+        """The features that are compared."""
+        means = class_means(context.real, context.labels, len(self.classes))
+        return Seen(self.features_of(self.look(clips, context.start)), *means)
 
     def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
         """Distance of characteristic functions, and cross-entropy in the trained network."""

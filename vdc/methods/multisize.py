@@ -253,7 +253,7 @@ def terms(method: "Condenser", clips: Tensor, labels: Tensor, context: Any) -> T
         found = whole | {f"prefix_{name}": value for name, value in part.items()}
     if prefixes.measuring(method.step):
         with torch.no_grad():
-            method.seen = method.measured(clips.detach(), context)
+            method.step_seen = method.embedded(clips.detach(), context)
     sizes = {"prefix": prefixes.matched, "frozen": prefixes.frozen}
     method.log_dict({name: items.float().mean() for name, items in sizes.items()})
     return found
@@ -261,9 +261,9 @@ def terms(method: "Condenser", clips: Tensor, labels: Tensor, context: Any) -> T
 
 def count(method: "Condenser") -> None:
     """Count what was measured, once the step is known to be sound."""
-    if method.prefixes is not None and method.seen is not None:
-        method.prefixes.add(method.seen)
-    method.seen = None
+    if method.prefixes is not None and method.step_seen is not None:
+        method.prefixes.add(method.step_seen)
+    method.step_seen = None
 
 
 @contextmanager

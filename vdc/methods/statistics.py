@@ -1,6 +1,7 @@
 """Statistics matching: items whose traces inside trained networks look like those of real clips."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from vdc.memory import Pixels
 from vdc.methods.base import MemoryCallable
 from vdc.methods.blocks import BlockCondenser
 from vdc.methods.budget import activation_bytes
+from vdc.methods.multisize import MultiSize, Seen, Terms, real_clips
 from vdc.methods.prepass import PATCH, Measured, Watch, beside, measure, observe
 from vdc.methods.shard import State
 from vdc.nets import Teacher, load_teacher
@@ -19,6 +21,7 @@ from vdc.ops.losses import ce
 from vdc.ops.stats import Momentum, Stat, Variance, class_target, flatness, layer_distance, pooled, smooth_
 from vdc.spec import Batch, ClipSpec
 
+Rows = Tensor | slice  # some of the clip rows, or all
 SLOW_RATE, TEMPERATURE = 0.99, 4.0  # of the flatness term: Shao 2024b
 
 
@@ -41,7 +44,7 @@ class Target(NamedTuple):
     sizes: list[int]  # S of every tap, in forward order
     weights: Tensor  # (taps,)
     dataset: Stat  # (sum of S,)
-    classes: Stat  # (sum of S,), average over the block's classes; not read at alpha 1
+    classes: Stat | None  # (C, sum of S) of the block's classes; not read at alpha 1
 
 
 class Statistics(BlockCondenser):
@@ -83,6 +86,7 @@ class Statistics(BlockCondenser):
         cache: folder of measured statistics; `None`: `statistics` inside each teacher's folder.
         seed: of everything random; linked from `seed_everything`.
         out: folder the condensed set is written to; `None` writes none.
+        multisize: match prefixes of the items too, so that they can be used alone; `None` does not.
     """
 
     def __init__(
@@ -113,8 +117,11 @@ class Statistics(BlockCondenser):
         cache: str | None = None,
         seed: int = 0,
         out: str | None = None,
+        multisize: MultiSize | None = None,
     ) -> None:
-        super().__init__(num_classes, spec, ipc, memory, optimizer, init, iterations, block, seed, out)
+        super().__init__(
+            num_classes, spec, ipc, memory, optimizer, init, iterations, block, seed, out, multisize
+        )
         if not 0 <= alpha <= 1:
             raise ValueError(f"model.init_args.alpha must be in [0, 1], got {alpha}")
         if not 0 <= momentum < 1:
@@ -185,13 +192,11 @@ class Statistics(BlockCondenser):
         names = list(measured.sizes)
         first = torch.tensor([name.removesuffix(PATCH) == names[0] for name in names])
         weights = torch.where(first, self.first_multiplier, 1.0).to(self.device)
-        classes = measured.dataset
+        dataset, classes = Stat(*(part.float().to(self.device) for part in measured.dataset)), None
         if self.alpha < 1:
-            classes = class_target(measured.classes(self.variance), torch.tensor(self.classes))
-        both = (
-            Stat(*(part.float().to(self.device) for part in stat)) for stat in (measured.dataset, classes)
-        )
-        return Target(list(measured.sizes.values()), weights, *both)
+            found = measured.classes(self.variance)
+            classes = Stat(*(part[list(self.classes)].float().to(self.device) for part in found))
+        return Target(list(measured.sizes.values()), weights, dataset, classes)
 
     def block_state(self) -> State:
         """The moving averages."""
@@ -226,41 +231,80 @@ class Statistics(BlockCondenser):
 
     def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
         """Mean over the step's teachers of `ce`, `statistics` and, where asked for, `flatness`."""
-        labels = labels + self.classes[0]
+        return self._losses(clips, labels, context, {"": slice(None)})[0]
+
+    def losses(self, clips: Tensor, labels: Tensor, context: Draw, prefix: Tensor) -> tuple[Terms, Terms]:
+        """`loss` of all clips and of the rows `prefix` (n,), whose statistics have an average of their own."""
+        rows: dict[str, Rows] = {"": slice(None), f" of {len(prefix)}": prefix}
+        whole, part = self._losses(clips, labels, context, rows)
+        return whole, part
+
+    def embedded(self, clips: Tensor, context: Draw) -> Seen:
+        """Pooled features of middle windows in the step's teachers; real clips of their own."""
+        parts = [
+            torch.cat([self._pool[i].features(self.view(part, None)).float() for i in context.teachers], 1)
+            for part in (clips, *real_clips(self))
+        ]
+        means = [part.mean(0) for part in parts[1:]]
+        return Seen(parts[0], torch.stack(means), torch.ones(len(means)))
+
+    def _losses(self, clips: Tensor, labels: Tensor, context: Draw, rows: dict[str, Rows]) -> list[Terms]:
+        """Terms of some rows each, named as their moving averages are, from one look at all clips."""
         slow = None
         if self.flatness_weight:
             self.slow = clips.detach().clone() if self.slow is None else self.slow
             slow = self._look(self.slow, context)
         seen = self._look(clips, context)
-        found = [self._terms(i, seen, slow, labels) for i in context.teachers]
+        found = [list(self._terms(i, seen, slow, labels, rows)) for i in context.teachers]
         if self.slow is not None:
             smooth_([self.slow], [clips.detach()], SLOW_RATE)
-        return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+        return [
+            {name: torch.stack([terms[name] for terms in each]).mean() for name in each[0]}
+            for each in zip(*found, strict=True)
+        ]
 
     def _look(self, clips: Tensor, context: Draw) -> Tensor:
         """Stored clips (N, C, T_c, H, W) as the step's teachers see them, (N, C, T, H, W)."""
         return resized_crop(self.view(clips, context.starts), context.boxes, self.spec.size)
 
-    def _terms(self, i: int, seen: Tensor, slow: Tensor | None, labels: Tensor) -> dict[str, Tensor]:
-        """The terms of teacher `i` on seen clips (N, C, T, H, W), their slow copy and their classes (N,)."""
+    def _terms(
+        self, i: int, seen: Tensor, slow: Tensor | None, labels: Tensor, rows: dict[str, Rows]
+    ) -> Iterator[Terms]:
+        """Terms of some rows each of seen clips (N, C, T, H, W), in teacher `i`.
+
+        Args:
+            i: number of the teacher.
+            seen: all clips.
+            slow: their slow copy.
+            labels: their classes (N,), counted from the block's first.
+            rows: of each, by the name of their moving average.
+        """
         teacher, target = self._pool[i], self.targets[i]
         logits, stats = observe(teacher, seen, self.watch)
-        batch = Stat(*self.averages(str(i), torch.stack(pooled(beside(stats)))))
-        cut = [
-            torch.split(part, target.sizes)
-            for stat in (batch, target.dataset, target.classes)
-            for part in stat
-        ]
+        every = beside(stats)
+        if slow is not None:
+            with torch.no_grad():
+                slow_logits = teacher(slow)
+        for name, index in rows.items():
+            own = labels[index]
+            batch = pooled(Stat(every.mean[index], every.var[index]))
+            averaged = Stat(*self.averages(f"{i}{name}", torch.stack(batch)))
+            terms = {
+                "ce": ce(logits[index], own + self.classes[0]),
+                "statistics": self.weight * self._distance(averaged, target, own),
+            }
+            if slow is not None:
+                terms["flatness"] = self.flatness_weight * flatness(
+                    logits[index], slow_logits[index], TEMPERATURE
+                )
+            yield terms
+
+    def _distance(self, batch: Stat, target: Target, labels: Tensor) -> Tensor:
+        """Weighted sum over taps of the distance of statistics (S,) to those of the set and of `labels`."""
+        wanted = target.dataset if target.classes is None else class_target(target.classes, labels)
+        cut = [torch.split(part, target.sizes) for stat in (batch, target.dataset, wanted) for part in stat]
         distances = [
             layer_distance(Stat(*parts[:2]), Stat(*parts[2:4]), Stat(*parts[4:]), self.alpha)
             for parts in zip(*cut, strict=True)
         ]
-        terms = {
-            "ce": ce(logits, labels),
-            "statistics": self.weight * (target.weights * torch.stack(distances)).sum(),
-        }
-        if slow is not None:
-            with torch.no_grad():
-                slow_logits = teacher(slow)
-            terms["flatness"] = self.flatness_weight * flatness(logits, slow_logits, TEMPERATURE)
-        return terms
+        return (target.weights * torch.stack(distances)).sum()

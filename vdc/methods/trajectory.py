@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from vdc.memory import Pixels
 from vdc.methods.base import Condenser, MemoryCallable
-from vdc.methods.judges import correct_clips
+from vdc.methods.judges import CHUNK, correct_clips
+from vdc.methods.multisize import MultiSize, Seen, real_clips
+from vdc.methods.networks import embed, put
 from vdc.nets.trajectory import Experts, load_experts
 from vdc.ops.augment import diff_augment
 from vdc.ops.losses import ce, soft_ce
@@ -61,6 +63,7 @@ class MTT(Condenser):
         init: `real`, `noise`, the folder of a condensed set, or `correct`: clips that experts get right.
         seed: of everything random; linked from `seed_everything`.
         out: folder the condensed set is written to; `None` writes none.
+        multisize: match prefixes of the items too, so that they can be used alone; `None` does not.
     """
 
     batches: ClassVar = "none"
@@ -89,8 +92,9 @@ class MTT(Condenser):
         init: str = "real",
         seed: int = 0,
         out: str | None = None,
+        multisize: MultiSize | None = None,
     ) -> None:
-        super().__init__(num_classes, spec, ipc, memory, optimizer, init, seed, out)
+        super().__init__(num_classes, spec, ipc, memory, optimizer, init, seed, out, multisize)
         counts = {"syn_steps": syn_steps, "expert_epochs": expert_epochs, "batch_syn": batch_syn or 1}
         for name, count in counts.items():
             if count < 1:
@@ -171,13 +175,13 @@ class MTT(Condenser):
         """Distance to the target over that of the start (MTT, eq. 2).
 
         Args:
-            clips: stored (N, C, T_c, H, W); any prefix of the set.
+            clips: stored (N, C, T_c, H, W), or (N, V, C, T_c, H, W); any prefix of the set.
             labels: (N,) int64, or (N, K) logits.
             context: from `context`.
         """
-        drawn = inner_batches(
-            len(clips), self.batch_syn or len(clips), self.syn_steps, self.spec, context.seed
-        )
+        whole = self.batch_syn or len(self.memory)
+        batch = -(-whole * len(clips) // len(self.memory))  # of a prefix as much smaller
+        drawn = inner_batches(len(clips), batch, self.syn_steps, self.spec, context.seed)
         value = unroll(
             self._seen,
             context.start,
@@ -189,6 +193,15 @@ class MTT(Condenser):
             self.offload,
         )
         return {"trajectory": value}
+
+    def embedded(self, clips: Tensor, context: Stretch) -> Seen:
+        """Last maps of middle windows in the network that the stretch starts from; real clips of their own."""
+        net = self.experts.build().to(self.device).eval()
+        put(net, context.start)
+        items = clips[:, 0] if clips.ndim == 6 else clips
+        parts = [embed(net, self.view(part, None), CHUNK).float() for part in (items, *real_clips(self))]
+        means = [part.mean(0) for part in parts[1:]]
+        return Seen(parts[0], torch.stack(means), torch.ones(len(means)))
 
     def _seen(self, theta: Tensor, clips: Tensor, labels: Tensor, *drawn: Tensor) -> Tensor:
         """Inner loss on some clips; windows and augmentation happen here, so that no step keeps them."""

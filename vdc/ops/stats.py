@@ -136,7 +136,8 @@ def _statistic(sums: Tensor, variance: Variance) -> Stat:
 
 def class_target(classes: Stat, labels: Tensor) -> Stat:
     """What a batch of classes `labels` (N,) should match: the average of their statistics, (K, S) -> (S,)."""
-    return Stat(classes.mean[labels].mean(0), classes.var[labels].mean(0))
+    share = torch.bincount(labels, minlength=len(classes.mean)).to(classes.mean) / len(labels)
+    return Stat(share @ classes.mean, share @ classes.var)
 
 
 def statistic_distance(mean: Tensor, var: Tensor, target_mean: Tensor, target_var: Tensor) -> Tensor:
