@@ -8,6 +8,7 @@ from vdc.methods.idc import IDC
 from vdc.methods.matching import DM, NCFM
 from vdc.methods.selection import RDED, Herding, KCenter, Random
 from vdc.methods.shard import ShardStrategy
+from vdc.methods.static import StaticDC
 from vdc.methods.statistics import Statistics
 from vdc.methods.trajectory import MTT
 
@@ -26,5 +27,6 @@ __all__ = [
     "KCenter",
     "Random",
     "ShardStrategy",
+    "StaticDC",
     "Statistics",
 ]

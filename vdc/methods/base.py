@@ -192,7 +192,7 @@ class Condenser(LightningModule):
         source, wants = load(self.init), self.memory.wants
         stored = restore(source)
         per_class, shape = len(stored) // stored.num_classes, (stored.spec.stored, stored.spec.size)
-        wanted = (self.spec.stored, self.spec.size)
+        wanted = (shape[0] if self.memory.any_length else self.spec.stored, self.spec.size)
         if source.classes != self.data.classes or per_class < wants or shape != wanted:
             raise ValueError(
                 f"--model.init_args.init {self.init}: {stored.num_classes} classes x {per_class} clips of "
@@ -220,6 +220,7 @@ class Condenser(LightningModule):
         self._total = total.detach()
         self.log("loss", self._total, prog_bar=True)
         self.log_dict({f"loss/{name}": value.detach() for name, value in terms.items()})
+        self.log_dict(self.memory.curves())
         return total
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -241,7 +242,7 @@ class Condenser(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The memory's optimiser; teachers and students never see it."""
-        return self.optimizer(self.memory.parameters())
+        return self.optimizer(self.memory.groups())
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The memory only."""

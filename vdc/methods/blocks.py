@@ -69,6 +69,11 @@ class BlockCondenser(Condenser):
 
         super().__init__(num_classes, spec, ipc, planned, optimizer, init, seed, out, multisize)
         self.iterations, self.blocks, self.new_memory = iterations, blocks, memory
+        if self.memory.shared and len(blocks) > 1:
+            raise ValueError(
+                f"all classes share a part of memory {type(self.memory).__name__}, which {len(blocks)} blocks "
+                f"would learn apart: set model.init_args.block to at least {num_classes * ipc}"
+            )
         self.clips = len(self.memory)  # of a block
         self.pixels = sum(p.numel() * p.element_size() for p in self.memory.parameters())  # bytes
         del self.memory  # made in `setup`, once it is known to fit
@@ -223,7 +228,7 @@ class BlockCondenser(Condenser):
 
     def configure_optimizers(self) -> Any:
         """The block's optimiser, its rate falling to 0 over the block by half a cosine."""
-        optimizer = self.optimizer(self.memory.parameters())
+        optimizer = self.optimizer(self.memory.groups())
         factor = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / self.iterations, 1.0)))
         )

@@ -98,12 +98,17 @@ class Classwise(BlockCondenser):
         self.picked: Tensor | None = None  # (classes, per_class) videos that DREAM chose
         self._clips: Iterator[RawBatch] | None = None
 
+    @property
+    def net_spec(self) -> ClipSpec:
+        """The clips that the network is built for."""
+        return self.spec
+
     def prepare(self) -> None:
         """Build the network."""
         if self.pool is not None:
-            self.experts = load_experts(self.pool, self.data.classes, self.spec, self.net_name)
+            self.experts = load_experts(self.pool, self.data.classes, self.net_spec, self.net_name)
         built = self.experts and self.experts.build()
-        built = built or build(self.net_name, self.num_classes, self.spec, **self.net_options)
+        built = built or build(self.net_name, self.num_classes, self.net_spec, **self.net_options)
         self.net = prepared(built).to(self.device)
 
     def renew(self) -> None:
@@ -112,7 +117,7 @@ class Classwise(BlockCondenser):
 
     def configure_optimizers(self) -> Any:
         """The block's optimiser, at a constant rate."""
-        return self.optimizer(self.memory.parameters())
+        return self.optimizer(self.memory.groups())
 
     # -- both sides ---------------------------------------------------------------------------------------
 

@@ -170,10 +170,9 @@ class FRePo(Condenser):
 
     def configure_optimizers(self) -> Any:
         """Pixels as configured, labels at their own rate."""
-        logits = self.memory.logits
-        groups: list[dict[str, Any]] = [{"params": [p for p in self.memory.parameters() if p is not logits]}]
+        groups = self.memory.groups()
         if self.lr_labels > 0:
-            groups.append({"params": [logits], "lr": self.lr_labels})
+            groups.append({"params": [self.memory.logits], "lr": self.lr_labels})
         return self.optimizer(groups)
 
     def about_step(self) -> str:

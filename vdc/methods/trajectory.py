@@ -171,6 +171,17 @@ class MTT(Condenser):
         self.log_dict({"expert": float(expert), "start_epoch": float(epoch)})
         return self._current
 
+    def rendered(self, context: Stretch) -> tuple[Tensor, Tensor]:
+        """Clips (N, V, C, T_c, H, W) of a memory whose rows have variants: inner steps draw among V of them.
+
+        There V is all of them, or the number of inner steps if that is less.
+        """
+        seen = min(self.memory.variants, self.syn_steps)
+        if seen == 1:
+            return super().rendered(context)
+        clips, labels = self.memory.render(self.rows(context).repeat_interleave(seen), self.frozen)
+        return clips.unflatten(0, (-1, seen)), labels[::seen]
+
     def loss(self, clips: Tensor, labels: Tensor, context: Stretch) -> dict[str, Tensor]:
         """Distance to the target over that of the start (MTT, eq. 2).
 
@@ -206,7 +217,12 @@ class MTT(Condenser):
     def _seen(self, theta: Tensor, clips: Tensor, labels: Tensor, *drawn: Tensor) -> Tensor:
         """Inner loss on some clips; windows and augmentation happen here, so that no step keeps them."""
         rows, starts, seed = drawn
-        clips = self.view(clips[rows.to(clips.device)], starts)
+        if clips.ndim == 6:
+            drawn_of = torch.randint(clips.shape[1], rows.shape, generator=generator(int(seed), "variants"))
+            clips = clips[rows.to(clips.device), drawn_of.to(clips.device)]
+        else:
+            clips = clips[rows.to(clips.device)]
+        clips = self.view(clips, starts)
         if self.augment is not None:
             clips = diff_augment(clips, generator(int(seed), "augment"), self.augment, shared=False)
         return self._inner(theta, clips, labels[rows.to(labels.device)])
@@ -224,7 +240,7 @@ class MTT(Condenser):
 
     def groups(self) -> Iterator[dict[str, Any]]:
         """Parameter groups of the one optimiser."""
-        yield {"params": [p for p in self.memory.parameters() if p is not self.memory.logits]}
+        yield from self.memory.groups()
         if self.lr_step > 0:
             yield {"params": [self.step_size], "lr": self.lr_step, "momentum": self.momentum_step}
 
