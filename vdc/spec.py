@@ -4,7 +4,7 @@ Axis letters: N clips, C channels, T frames, H height, W width; K classes; ipc i
 A clip on a device is `(N, C, T, H, W)` normalised float32; off a decoder `(T, H, W, C)` uint8. Items are class-major.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0, 1]: what every published video condensation number uses
 STD = (0.229, 0.224, 0.225)
 
+INTERPOLATOR = ("interpolator.json", "interpolator.safetensors")  # files of a trained interpolator
 Window = Literal["none", "segment", "slide"]
 Interpolation = Literal["none", "duplicate", "linear", "linear_ends", "parametric"]
 
@@ -40,7 +41,7 @@ class ClipSpec:
     window: Window = "none"
     window_frames: int | None = None
     interpolation: Interpolation = "none"
-    interpolator: str | None = None
+    interpolator: str | None = field(default=None, compare=False)  # where it lies is no part of what clips are
 
     def __post_init__(self) -> None:
         for name in ("frames", "size", "stride"):

@@ -22,6 +22,7 @@ from vdc.data import RealData
 from vdc.data import prepare as preparing
 from vdc.eval import describe as describing
 from vdc.eval import experts as experting
+from vdc.eval import interpolate as interpolating
 from vdc.eval import protocol as evaluation
 from vdc.eval import relabel as relabelling
 from vdc.eval import report as reporting
@@ -50,7 +51,7 @@ def say(text: str) -> None:
 
 
 def pretrain(args: list[str]) -> None:
-    """Train networks on all training videos: a teacher, or experts with snapshots."""
+    """Train networks on all training videos: a teacher, experts with snapshots, or an interpolator."""
     cli = Pretrain(args, "vdc pretrain", summary(pretrain))
     given = cli.config_init
     if not given.dry_run:
@@ -63,6 +64,14 @@ def pretrain(args: list[str]) -> None:
         found = experting.pretrain_experts(**options, **chosen)
         scores = ", ".join(f"{info['test']['top1']:.1f}" for info in found)
         say(f"experts {given.out}: top-1 {scores} % of the test videos" if found else "nothing was trained")
+        return
+    if given.net == "interpolator":
+        del options["net"]
+        errors = interpolating.pretrain_interpolator(**options)["error"].items()
+        found = "; ".join(
+            f"{keys}: " + ", ".join(f"{how} {e:.3f}" for how, e in by.items()) for keys, by in errors
+        )
+        say(f"interpolator {given.out}: squared error of the test clips by key frames: {found}")
         return
     info = training.pretrain(**options)
     say(f"teacher {given.out}: top-1 {info['test']['top1']:.1f} % of the test videos")

@@ -19,7 +19,7 @@ from vdc.condensed.export import FPS, contact_sheet, enlarge, grid, write_mp4
 from vdc.condensed.labels import Labels
 from vdc.ops.files import fresh_dir, read_json, sha256, write_json
 from vdc.ops.pixels import to_frames
-from vdc.spec import MEAN, STD, ClipSpec
+from vdc.spec import INTERPOLATOR, MEAN, STD, ClipSpec
 
 FORMAT, VERSION = "vdc condensed set", 1
 CLIPS, LABELS, MANIFEST = "clips.safetensors", "labels.safetensors", "manifest.json"
@@ -110,8 +110,9 @@ class CondensedSet:
 
     @property
     def nbytes(self) -> dict[str, int]:
-        """Exact bytes of `clips`, `decoder` (parts shared by all items) and `labels`."""
-        return _nbytes(self.tensors, self.labels)
+        """Exact bytes of `clips`, `decoder` (parts shared by all items), `labels`, and an `interpolator`."""
+        held = self.manifest["bytes"].get("interpolator")
+        return _nbytes(self.tensors, self.labels) | ({} if held is None else {"interpolator": held})
 
     def rows(self, ipc: int | None = None) -> Tensor:
         """Clip rows of the first `ipc` items of every class, class-major.
@@ -163,6 +164,15 @@ def _digest(manifest: dict[str, Any]) -> str:
     """SHA-256 of a manifest but for its own digest: names the set, since it covers the hash of every file."""
     rest = {key: value for key, value in manifest.items() if key != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _take_along(source: Path, folder: Path, manifest: dict[str, Any]) -> None:
+    """Copy the interpolator that every view of the set needs."""
+    for name in INTERPOLATOR:
+        shutil.copyfile(source / name, folder / name)
+    held = load_file(folder / INTERPOLATOR[1]).values()
+    manifest["bytes"]["interpolator"] = sum(t.numel() * t.element_size() for t in held)
+    manifest["spec"]["interpolator"] = "."
 
 
 @torch.no_grad()
@@ -250,6 +260,8 @@ def save(
     with fresh_dir(out) as folder:
         save_file(tensors, folder / CLIPS)
         save_file(labels.tensors(), folder / LABELS)
+        if memory.spec.interpolation == "parametric":
+            _take_along(Path(memory.spec.interpolator or ""), folder, manifest)
         _write_previews(folder, memory, classes)
         written = sorted(folder.iterdir())
         manifest["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
@@ -330,6 +342,8 @@ def load(path: str | Path, ipc: int | None = None) -> CondensedSet:
     """
     path = Path(path)
     manifest = verify(path)
+    if manifest["spec"]["interpolation"] == "parametric":
+        manifest["spec"]["interpolator"] = str(path)  # where it travelled with the set
     labels = Labels.from_tensors(load_file(path / LABELS), manifest["labels"])
     condensed = CondensedSet(path, manifest, load_file(path / CLIPS), labels)
     return condensed if ipc is None else condensed.prefix(ipc)

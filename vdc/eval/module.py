@@ -62,6 +62,19 @@ def parameter_groups(net: nn.Module, protocol: Protocol) -> list[dict[str, Any]]
     return [group for group in groups if group["params"]]
 
 
+def optimisation(net: nn.Module, p: Protocol) -> dict[str, Any]:
+    """One optimiser of a network, and one learning rate per epoch, as Lightning takes them."""
+    groups = parameter_groups(net, p)
+    optimizer: Optimizer
+    if p.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, p.rate, momentum=p.momentum)
+    else:
+        family = torch.optim.AdamW if p.optimizer == "adamw" else torch.optim.Adam
+        optimizer = family(groups, p.rate)
+    schedule = LambdaLR(optimizer, lambda epoch: lr_factor(p, epoch))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
 def standardise(clips: Tensor) -> Tensor:
     """The batch less its mean, over its deviation, yuz1wan/video_distillation@5871dc5b:utils.py."""
     deviation, mean = torch.std_mean(clips)
@@ -152,16 +165,7 @@ class EvalModule(Tested):
 
     def configure_optimizers(self) -> Any:
         """One optimiser, and one learning rate per epoch."""
-        p = self.protocol
-        groups = parameter_groups(self.net, p)
-        optimizer: Optimizer
-        if p.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, p.rate, momentum=p.momentum)
-        else:
-            family = torch.optim.AdamW if p.optimizer == "adamw" else torch.optim.Adam
-            optimizer = family(groups, p.rate)
-        schedule = LambdaLR(optimizer, lambda epoch: lr_factor(p, epoch))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        return optimisation(self.net, self.protocol)
 
     # -- scoring -----------------------------------------------------------------------------------
 
@@ -201,7 +205,16 @@ class EvalModule(Tested):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score held-out clips."""
-        self.scores.update(self(batch.clips), batch.labels, batch.rows)
+        self.scores.update(self(batch.clips), batch.labels, self.counted(batch.rows))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score test clips, and their middle frames."""
+        super().test_step(batch._replace(rows=self.counted(batch.rows)), batch_idx)
+
+    def counted(self, rows: Tensor) -> Tensor:
+        """What counts once in a score: a video (N*m,), or every one of its clips with `test_passes`."""
+        passes = self.protocol.test_passes
+        return rows * passes + torch.arange(len(rows), device=rows.device) % passes if passes else rows
 
     def on_validation_epoch_end(self) -> None:
         """Keep and log the accuracy."""

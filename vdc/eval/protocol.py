@@ -16,6 +16,7 @@ from vdc.eval.results import Task, first_process, wait_for_all
 from vdc.eval.run import MakeTrainer, Running, follow
 from vdc.eval.settings import Protocol, check_epochs
 from vdc.memory import Pixels
+from vdc.spec import INTERPOLATOR
 
 
 def evaluate(
@@ -66,6 +67,7 @@ def evaluate(
     running = Running(trainer, progress, checkpoint_every)
     resident = CondensedData(condensed, protocol or Protocol(), data, ipc, teacher)
     check_match(resident.set, data)
+    data.test_at_random(resident.protocol.test_passes)
     folder = Path(out) if out else Path(condensed) / "evaluations"
     results = []
     for student in students:
@@ -187,6 +189,7 @@ def condensed_task(
         "ipc": condensed.ipc,
         "teacher": teacher,
         "test_data": test_identity(data.real),
+        **{name: files[name]["sha256"] for name in INTERPOLATOR[1:] if name in files},
     }
     return Task(student, net_options, data.protocol, condensed.spec, about, identity, folder, name)
 

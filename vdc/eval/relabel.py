@@ -12,6 +12,7 @@ from vdc.condensed.format import load, replace_labels
 from vdc.condensed.labels import Labels, Views
 from vdc.eval.views import Geometry, look, stored_view
 from vdc.memory import Memory, restore
+from vdc.nets.interpolator import Interpolator, interpolator_of
 from vdc.nets.teacher import Teacher, load_teacher
 from vdc.ops.rng import derive
 from vdc.ops.windows import apply_view
@@ -59,15 +60,16 @@ def relabel(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teach = load_teacher(Path(teacher), stored.classes, stored.spec).to(device)
     memory = restore(stored).to(device)
-    hard = stored.labels.hard
+    interpolator, hard = interpolator_of(stored.spec, device), stored.labels.hard
     if labels == "soft":
-        logits = torch.cat([part.cpu() for part in _logits(memory, teach, None, batch, progress)])
+        parts = _logits(memory, teach, interpolator, None, batch, progress)
+        logits = torch.cat([part.cpu() for part in parts])
         made = Labels(hard, logits.half(), stored.labels.views)
     else:
         crop = None if crop_scale is None else list(crop_scale)
         recipe = {"rows": len(hard), "crop_scale": crop, "flip": flip, "teacher": teach.digest}
         k = min(top_k or stored.num_classes, stored.num_classes)
-        seen = _views(memory, teach, views, k, seed, recipe, batch, progress)
+        seen = _views(memory, teach, interpolator, views, k, seed, recipe, batch, progress)
         made = Labels(hard, stored.labels.soft, seen)
     return replace_labels(Path(condensed), made, None if out is None else Path(out))
 
@@ -75,6 +77,7 @@ def relabel(
 def _views(
     memory: Memory,
     teacher: Teacher,
+    interpolator: Interpolator | None,
     views: int,
     k: int,
     seed: int,
@@ -87,7 +90,7 @@ def _views(
     for number in tqdm(range(views), "label views", unit="view", disable=not bar):
         view = stored_view(recipe, memory.spec, seed, number).to(device)
         memory.redraw(derive(seed, "memory", number))
-        logits = torch.cat(list(_logits(memory, teacher, view, batch, False)))
+        logits = torch.cat(list(_logits(memory, teacher, interpolator, view, batch, False)))
         parts.append(Views.top(logits[:, None], k, seed, recipe))
     return Views(
         seed, torch.cat([v.logits for v in parts], 1), torch.cat([v.index for v in parts], 1), recipe
@@ -96,14 +99,20 @@ def _views(
 
 @torch.no_grad()
 def _logits(
-    memory: Memory, teacher: Teacher, view: Geometry | None, batch: int, progress: bool
+    memory: Memory,
+    teacher: Teacher,
+    interpolator: Interpolator | None,
+    view: Geometry | None,
+    batch: int,
+    progress: bool,
 ) -> Iterator[Tensor]:
     """Teacher logits (N, K) of every clip row in turn, seen through `view`, or whole in the middle window."""
     device, variants = next(teacher.parameters()).device, memory.variants if view is None else 1
     chunks = torch.split(torch.arange(len(memory), device=device), max(1, batch // variants))
     for rows in tqdm(chunks, "label clips", unit="batch", disable=not progress):
         clips = memory.clips(rows.repeat_interleave(variants), None)
-        logits = teacher(
-            apply_view(clips, memory.spec) if view is None else look(clips, memory.spec, view.of(rows))
-        )
-        yield logits.unflatten(0, (-1, variants)).mean(1)
+        if view is None:
+            seen = apply_view(clips, memory.spec, None, interpolator)
+        else:
+            seen = look(clips, memory.spec, view.of(rows), interpolator)
+        yield teacher(seen).unflatten(0, (-1, variants)).mean(1)

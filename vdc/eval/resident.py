@@ -14,6 +14,7 @@ from vdc.data import RealData
 from vdc.eval.settings import Protocol
 from vdc.eval.views import Geometry, dense, diff_augmented, draw_view, look, stored_view
 from vdc.memory import restore
+from vdc.nets.interpolator import interpolator_of
 from vdc.nets.teacher import load_teacher
 from vdc.ops.mix import cutmix
 from vdc.ops.rng import derive, generator
@@ -75,6 +76,7 @@ class CondensedData(LightningDataModule):
         self.teacher = (
             load_teacher(Path(teacher), self.classes, self.spec) if teacher and kind == "live" else None
         )
+        self.interpolator = interpolator_of(self.spec)
         self._geometry: Geometry  # of the epoch under way, drawn by `begin`
         self._targets: Tensor | None = None  # (rows, K) stored logits of the epoch
 
@@ -85,17 +87,18 @@ class CondensedData(LightningDataModule):
 
     @property
     def nbytes(self) -> dict[str, int]:
-        """What training a student needs stored: clips, labels of the kind used, the teacher of live ones."""
+        """What training a student needs stored: clips, labels of the kind used, networks that make either."""
         labels = self.set.labels
         tensors = labels.tensors()
         used = [
             t for name, t in tensors.items() if name == "hard" or name.startswith(f"{self.protocol.labels}")
         ]
-        return {
+        sizes = {
             "clips": self.memory.nbytes,
             "labels": sum(t.numel() * t.element_size() for t in used),
             "teacher": self.teacher.nbytes if self.teacher is not None else 0,
         }
+        return sizes if self.interpolator is None else sizes | {"interpolator": self.interpolator.nbytes}
 
     # -- Lightning --------------------------------------------------------------------------------
 
@@ -110,8 +113,9 @@ class CondensedData(LightningDataModule):
         device = self.trainer.strategy.root_device
         self.memory.to(device)
         self.hard = self.hard.to(device)
-        if self.teacher is not None:
-            self.teacher.to(device)
+        for net in (self.teacher, self.interpolator):
+            if net is not None:
+                net.to(device)
         if self.real is not None:
             self.real.trainer = self.trainer
             self.real.setup(stage)
@@ -167,7 +171,8 @@ class CondensedData(LightningDataModule):
     def compose(self, rows: Tensor) -> Batch:
         """Render `rows` (N,) int64, augment, mix and label them; nothing here waits for the device."""
         p = self.protocol
-        clips = look(self.memory.clips(rows, None), self.spec, self._geometry.of(rows))
+        stored = self.memory.clips(rows, None)
+        clips = look(stored, self.spec, self._geometry.of(rows), self.interpolator)
         if p.augment == "dsa" and p.labels != "views":
             clips = diff_augmented(clips, self._dsa)
         labels = self.hard[rows]

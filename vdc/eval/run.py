@@ -13,8 +13,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from vdc.data import RealData
 from vdc.eval.callbacks import Checks, EpochBar, Resumable
 from vdc.eval.module import EvalModule
+from vdc.eval.recovery import Recovery
 from vdc.eval.settings import Protocol
 
+Trained = EvalModule | Recovery
 MakeTrainer = Callable[..., Trainer]
 NOISE = (
     ".*does not have many workers",  # small machines want none
@@ -38,7 +40,7 @@ class Running:
 
     def fit_and_test(
         self,
-        module: EvalModule,
+        module: Trained,
         data: LightningDataModule,
         folder: Path,
         title: str,
@@ -91,6 +93,7 @@ def follow(data: RealData, protocol: Protocol) -> None:
             "with augment crop or none, and cutmix 0"
         )
     protocol.with_rate({}, "a run on real videos")
+    data.test_at_random(protocol.test_passes)
     data.augment, data.crop_scale, data.flip = protocol.augment == "crop", protocol.crop_scale, protocol.flip
 
 

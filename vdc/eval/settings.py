@@ -42,6 +42,8 @@ class Protocol:
         clip_grad: largest gradient norm; `None` clips nothing.
         init: PyTorch's default, or Kaiming-normal as mmaction2 starts teachers.
         standardise: every batch, also in tests, by its own mean and deviation (Wang 2024).
+        test_passes: test by so many random, perhaps mirrored clips of every video, each scored on its own
+            (Wang 2024); 0 tests by the data's own clips, the same in every run.
         checks: looks at the test set late in training, for `reference_best`; each costs a test pass.
     """
 
@@ -71,6 +73,7 @@ class Protocol:
     clip_grad: float | None = None
     init: Literal["default", "kaiming"] = "default"
     standardise: bool = False
+    test_passes: int = 0
     checks: int = 10
 
     def __post_init__(self) -> None:
@@ -81,6 +84,8 @@ class Protocol:
                 raise ValueError(f"protocol.{name} must be positive, got {value}")
         if self.warmup_epochs < 0:
             raise ValueError(f"protocol.warmup_epochs must be at least 0, got {self.warmup_epochs}")
+        if self.test_passes < 0:
+            raise ValueError(f"protocol.test_passes must be at least 0, got {self.test_passes}")
         if self.checks < 1:
             raise ValueError(f"protocol.checks must be at least 1, the last epoch; got {self.checks}")
         for name, most in (("cutmix", 1.0), ("flip", 1.0), ("ema", 0.9999999)):
@@ -149,6 +154,14 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "augment": "dsa",
     },
+    # ours: Wang 2024 tells nothing of how the interpolator is trained
+    "interpolator": {
+        "epochs": 50,
+        "zeta": 1.0,
+        "warmup_epochs": 2,
+        "crop_scale": (0.6, 1.0),
+        "labels": "hard",
+    },
     # Kim 2022 and its followers, snu-mllab/Efficient-Dataset-Condensation:train.py
     "mdc": PUBLISHED_SGD
     | {
@@ -175,7 +188,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 
 
 def named(name: str, **changes: Any) -> Protocol:
-    """The protocol of that name (`videodc`, `s2d`, `mtt`, `datm`, `mdc`, `teacher`) with `changes`.
+    """The protocol of that name (`videodc`, `s2d`, `mtt`, `datm`, `mdc`, `teacher`, `interpolator`) with `changes`.
 
     Raises:
         ValueError: no protocol of that name.

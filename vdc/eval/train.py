@@ -38,7 +38,7 @@ def pretrain(
     The test split is scored once, afterwards.
 
     Args:
-        net: name of the network.
+        net: name of the network; the command also takes `interpolator`.
         data: the real videos.
         out: folder of the teacher; also of the TensorBoard log, and of the checkpoints until it is done.
         protocol: how it is trained; `None` is `named("teacher")`.

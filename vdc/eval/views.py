@@ -1,5 +1,6 @@
 """What a student sees of a stored item at one draw: shared by training and labelling."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -60,9 +61,11 @@ def stored_view(recipe: dict[str, Any], spec: ClipSpec, seed: int, view: int) ->
     return draw_view(recipe["rows"], spec, seed, view, crop, recipe["flip"])
 
 
-def look(clips: Tensor, spec: ClipSpec, view: Geometry) -> Tensor:
+def look(
+    clips: Tensor, spec: ClipSpec, view: Geometry, interpolator: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Stored clips (N, C, T_c, H, W) as seen: cut in time and stretched, then cropped, (N, C, T, H, W)."""
-    clips = apply_view(clips, spec, view.starts)
+    clips = apply_view(clips, spec, view.starts, interpolator)
     return clips if view.boxes is None else resized_crop(clips, view.boxes, spec.size)
 
 

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from vdc.data import RealData
+from vdc.nets.interpolator import interpolator_of
 from vdc.nets.trajectory import Experts
 from vdc.ops.windows import apply_view
 from vdc.spec import ClipSpec
@@ -18,10 +19,11 @@ CHUNK = 32  # clips judged, and at least decoded, at a time
 @torch.no_grad()
 def verdicts(experts: Experts, clips: Tensor, spec: ClipSpec, device: torch.device) -> Iterator[Tensor]:
     """Logits (n, K) of stored clips (n, C, T_c, H, W), middle window, by one expert after another."""
+    interpolator = interpolator_of(spec, device)
     for expert in range(len(experts)):
         net = experts.trained(expert).to(device)
-        parts = [net(apply_view(part.to(device), spec)).cpu() for part in torch.split(clips, CHUNK)]
-        yield torch.cat(parts)
+        seen = (apply_view(part.to(device), spec, None, interpolator) for part in torch.split(clips, CHUNK))
+        yield torch.cat([net(part).cpu() for part in seen])
 
 
 def first_right(logits: Iterator[Tensor], labels: Tensor, wanted: int) -> Tensor:

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vdc.ops.files import atomic_write, read_json, sha256, write_json
-from vdc.spec import ClipSpec
+from vdc.spec import INTERPOLATOR, ClipSpec
 
-INFO, WEIGHTS = "interpolator.json", "interpolator.safetensors"
+INFO, WEIGHTS = INTERPOLATOR
 FORMAT = 1
 
 
@@ -172,7 +172,7 @@ def load_interpolator(path: str | Path, spec: ClipSpec) -> Interpolator:
         ValueError: trained for other clips or numbers of key frames, or a changed file.
     """
     path = Path(path)
-    for name in (INFO, WEIGHTS):
+    for name in INTERPOLATOR:
         if not (path / name).is_file():
             raise FileNotFoundError(
                 f"spec.interpolator {path}: {name} is missing; train one with `vdc pretrain --net interpolator "
@@ -205,9 +205,9 @@ def load_interpolator(path: str | Path, spec: ClipSpec) -> Interpolator:
     return net.eval().requires_grad_(False)
 
 
-def interpolator_of(spec: ClipSpec) -> Interpolator | None:
-    """The network that views of `spec` need; `None` where they need none."""
+def interpolator_of(spec: ClipSpec, device: torch.device | None = None) -> Interpolator | None:
+    """The network that views of `spec` need, on a device; `None` where they need none."""
     if spec.interpolation != "parametric" or spec.cut == spec.frames:
         return None
     assert spec.interpolator is not None  # the spec sees to it
-    return load_interpolator(spec.interpolator, spec)
+    return load_interpolator(spec.interpolator, spec).to(device)
