@@ -1,5 +1,10 @@
 """What students are shown and taught, against the stored set and one clip at a time."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,12 +18,13 @@ from vdc.eval.resident import CondensedData, ResidentLoader, epoch_batches
 from vdc.eval.settings import Protocol
 from vdc.eval.views import dense, draw_view, stored_view
 from vdc.memory import restore
-from vdc.nets import load_teacher
+from vdc.nets import Teacher, load_teacher
 from vdc.ops.augment import resized_crop
 from vdc.ops.rng import generator
 from vdc.spec import ClipSpec
 
 PLAIN = Protocol(augment="none")
+ROOT = Path(__file__).parents[2]
 
 
 def stored_clips(path):
@@ -221,6 +227,55 @@ def test_a_failed_relabel_leaves_the_set(condensed, teacher, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         relabel(condensed, teacher, "soft", progress=False)
     assert load(condensed).manifest == before
+
+
+CHILD = """
+import os, signal, sys
+from functools import partial
+from tests.eval.conftest import Tiny
+from vdc.eval import parts, relabel
+from vdc.nets import zoo
+zoo.OWN["tiny"] = partial(Tiny)
+relabel.BATCHES, kept = 1, parts.Parts.get
+def get(self, name, make):
+    if name == sys.argv[4]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return kept(self, name, make)
+parts.Parts.get = get
+relabel.relabel(sys.argv[1], sys.argv[2], sys.argv[3], views=3, top_k=2, seed=4, batch=4, progress=False)
+"""
+
+
+@pytest.mark.parametrize(("kind", "last", "left"), [("soft", "viewNone-row4", 1), ("views", "view1-row4", 3)])
+def test_a_killed_relabel_goes_on(condensed, teacher, tmp_path, monkeypatch, kind, last, left):
+    """Six rows in parts of four, per view: killed at the second part of the first or second view."""
+    command = [sys.executable, "-c", CHILD, condensed, teacher, kind, last]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert load(condensed).labels.kind == "hard"
+    asked, forward = [], Teacher.forward
+    monkeypatch.setattr(Teacher, "forward", lambda self, x: (asked.append(len(x)), forward(self, x))[1])
+    monkeypatch.setattr("vdc.eval.relabel.BATCHES", 1)
+    options = {"views": 3, "top_k": 2, "seed": 4, "batch": 4, "progress": False}
+    copy = relabel(condensed, teacher, kind, **options, out=str(tmp_path / "copy"))
+    whole = len(asked)
+    relabel(condensed, teacher, kind, **options)
+    assert len(asked) - whole == left
+    assert (copy / "labels.safetensors").read_bytes() == Path(condensed, "labels.safetensors").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "set", "teacher"]  # nothing is left
+
+
+def test_parts_of_another_labelling_are_not_taken(condensed, teacher, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("vdc.eval.relabel.replace_labels", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            relabel(condensed, teacher, "views", views=2, seed=1, progress=False)
+    assert (tmp_path / ".set.labelling").is_dir()
+    relabel(condensed, teacher, "views", views=2, seed=2, progress=False)
+    other = relabel(condensed, teacher, "views", views=2, seed=2, out=str(tmp_path / "other"), progress=False)
+    found, wanted = load(condensed).labels.views, load(other).labels.views
+    assert found.logits.equal(wanted.logits)
+    assert found.seed == 2
 
 
 # -- what is refused -------------------------------------------------------------------------------------
