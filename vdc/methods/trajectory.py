@@ -180,7 +180,7 @@ class MTT(Condenser):
         if seen == 1:
             return super().rendered(context)
         clips, labels = self.memory.render(self.rows(context).repeat_interleave(seen), self.frozen)
-        return clips.unflatten(0, (-1, seen)), labels[::seen]
+        return clips.view(-1, seen, *clips.shape[1:]), labels[::seen]
 
     def loss(self, clips: Tensor, labels: Tensor, context: Stretch) -> dict[str, Tensor]:
         """Distance to the target over that of the start (MTT, eq. 2).
