@@ -28,7 +28,7 @@ class DATM(MTT):
         expansion_steps: steps over which that bound grows to `max_start_epoch`.
         lr_labels: learning rate of the labels; 0 keeps hard ones.
         momentum_labels: of SGD on them.
-        threshold: a step whose loss is larger changes nothing.
+        threshold: a step whose loss is larger changes nothing; with multi-size, the mean of both losses.
         init: see MTT.
         options: further arguments, of MTT.
     """
@@ -85,7 +85,8 @@ class DATM(MTT):
         """One step; poor where its loss, averaged over processes, is above the threshold."""
         total = super().training_step(batch, batch_idx)
         mean = self.trainer.strategy.reduce(total.detach().clone(), reduce_op="mean")
-        self._poor = bool(mean > self.threshold)
+        losses = 2 if self.prefixes is not None and self.prefixes.made else 1
+        self._poor = bool(mean > losses * self.threshold)
         self.log("skipped", float(self._poor))
         return total
 
