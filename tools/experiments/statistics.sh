@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Statistics matching on grid_s1_digits beside Random and RDED: labels, sizes and the ablations of EDC.
-# Needs what selection.sh leaves (its teacher and sets); PARTS picks from: main ipc5 ablations windows report.
+# Needs what selection.sh leaves (its teacher and sets); PARTS picks from: main noise ipc5 ablations windows report.
 source "$(dirname "$0")/common.sh"
-EDC=(${EDC_FLAGS:---model.iterations 300}) # the tuned ones: see docs/results/statistics.md
 POOL="[$TEACHER, $OUT/teacher_i3d, $OUT/teacher_slowonly]"
-parts=" ${PARTS:-main ipc5 ablations windows report} "
+parts=" ${PARTS:-main noise ipc5 ablations windows report} "
 
 pool() { # two residual teachers, trained briefly: 5 and 16 minutes on one core
   [ -f "$OUT/teacher_i3d/teacher.json" ] || vdc pretrain --config teacher_grid.yaml --net i3d \
@@ -22,8 +21,7 @@ all_labels() { # name, ipc: stored labels first, since a change of them is anoth
 edc() { # name, ipc, further flags
   local name=$1 ipc=$2
   shift 2
-  condense "$name" edc_grid.yaml --model.ipc "$ipc" --model.teachers "[$TEACHER]" \
-    --model.init "$OUT/rded-$ipc/condensed" "${EDC[@]}" "$@"
+  condense "$name" edc_grid.yaml --model.ipc "$ipc" --model.teachers "[$TEACHER]" "$@"
 }
 
 teacher
@@ -31,26 +29,29 @@ if [[ $parts == *" main "* ]]; then
   pool
   for method in random rded; do soft $method-1 && students $method-1 1 soft; done
   edc edc-1 1 && all_labels edc-1 1
-  condense sre2l-1 sre2l_grid.yaml --model.teachers "[$TEACHER]" --model.iterations 300 && all_labels sre2l-1 1
-  condense gvbsm-1 gvbsm_grid.yaml --model.teachers "$POOL" --model.iterations 300 && all_labels gvbsm-1 1
+fi
+if [[ $parts == *" noise "* ]]; then
+  pool
+  condense sre2l-1 sre2l_grid.yaml --model.teachers "[$TEACHER]" --model.iterations 200 && all_labels sre2l-1 1
+  condense gvbsm-1 gvbsm_grid.yaml --model.teachers "$POOL" --model.iterations 200 && all_labels gvbsm-1 1
 fi
 if [[ $parts == *" ipc5 "* ]]; then
-  edc edc-5 5 && all_labels edc-5 5
+  edc edc-5 5 --model.iterations 100 && all_labels edc-5 5
 fi
 if [[ $parts == *" ablations "* ]]; then # one change each, soft labels
   pool
   one() { edc "$1" 1 "${@:2}" && { [ -f "$OUT/$1/condensed/evaluations/soft.json" ] || soft "$1"; } && students "$1" 1 soft; }
   one edc-alpha0 --model.alpha 0
   one edc-alpha1 --model.alpha 1
-  one edc-noise --model.init noise
-  one edc-real --model.init real
+  one edc-noise --model.init noise --model.optimizer.init_args.lr 0.05 # 0.002 does not get away from noise
+  one edc-rded --model.init "$OUT/rded-1/condensed"
   one edc-pool --model.teachers "$POOL"
 fi
 if [[ $parts == *" windows "* ]]; then # stride 1: 16 stored frames are the whole video; views: the same windows
   [ -f "$OUT/teacher_s1/teacher.json" ] || vdc pretrain --config teacher_grid.yaml --data.root "$ROOT" \
-    --out "$OUT/teacher_s1" --data.spec.stride 1
+    --out "$OUT/teacher_s1" --data.spec.stride 1 --protocol.epochs 8
   window() { # name, further flags
-    TEACHER=$OUT/teacher_s1 edc "$1" 1 --model.init real --data.spec.stride 1 "${@:2}"
+    TEACHER=$OUT/teacher_s1 edc "$1" 1 --data.spec.stride 1 "${@:2}"
     TEACHER=$OUT/teacher_s1 views "$1"
     students "$1" 1 views --data.spec.stride 1
   }
