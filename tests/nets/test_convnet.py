@@ -4,6 +4,7 @@ from torch import nn
 from torch.func import functional_call
 
 from vdc.nets import build
+from vdc.nets.convnet import FrameNet
 from vdc.spec import ClipSpec
 
 
@@ -101,3 +102,24 @@ def test_too_small(name, frames, least):
     ).shape == (2, 3)
     with pytest.raises(ValueError, match=f"{name} needs spec.size at least {least}, not {least - 1}"):
         build(name, 3, ClipSpec(frames=frames, size=least - 1))
+
+
+def test_a_centre_crop_inside_the_network():
+    net = build("cnn_gru", 50, ClipSpec(frames=16, size=112), crop=64)
+    assert sum(p.numel() for p in net.parameters()) == 28_668_466  # as published: 24 px cut from every side
+    small = build("cnn_gru", 5, ClipSpec(frames=2, size=20), crop=12).eval()
+    plain = build("cnn_gru", 5, ClipSpec(frames=2, size=12)).eval()
+    plain.load_state_dict(small.state_dict())
+    x = torch.randn(2, 3, 2, 20, 20)
+    assert torch.equal(small(x), plain(x[..., 4:16, 4:16]))
+    assert torch.equal(small.embed(x), plain.embed(x[..., 4:16, 4:16]))
+    assert build("cnn_gru", 5, small.spec, **small.options).crop == 12
+    with pytest.raises(ValueError, match=r"crop 24 must be in 1\.\.20, the spec\.size"):
+        build("cnn_gru", 5, ClipSpec(frames=2, size=20), crop=24)
+
+
+def test_lstm_parameters():
+    with torch.device("meta"):
+        count = sum(p.numel() for p in FrameNet(50, ClipSpec(size=64), "lstm").parameters())
+    convolutions = 3 * 9 * 128 + 128 + 2 * (128 * 9 * 128 + 128) + 3 * 2 * 128
+    assert count == convolutions + 4 * 8192 * (2 * 8192 + 2) + 8192 * 50 + 50 == 537_645_618

@@ -17,6 +17,7 @@ from vdc.ops.windows import (
     kept_frames,
     key_frames,
     max_start,
+    pieces,
     take_window,
 )
 from vdc.spec import ClipSpec
@@ -180,6 +181,13 @@ def test_impossible_interpolation_is_refused():
         interpolate(counting(1, 1, 4, 1, 1), 1, "linear_ends")
 
 
+def test_pieces_equal_slices():
+    clips = counting(2, 3, 6, 1, 2)
+    want = [clips[n, :, s : s + 2] for n in range(2) for s in (0, 2, 4)]
+    assert torch.equal(pieces(clips, 3), torch.stack(want))
+    assert pieces(clips, 1) is clips
+
+
 # -- views ---------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +246,7 @@ def test_an_item_keeps_consecutive_frames_unless_it_is_stretched_whole():
     assert kept_frames(short) == (8, [2, 6])
     assert kept_frames(short, 4) == (8, [1, 3, 5, 7])
     assert kept_frames(short, 8) == (8, None)
+    assert kept_frames(short, 1) == (1, None)  # any frame of the video
     assert kept_frames(ClipSpec(frames=8, stored_frames=2, interpolation="linear_ends")) == (8, [0, 7])
 
 

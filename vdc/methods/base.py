@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -17,6 +18,7 @@ from vdc.memory import Memory, Pixels, restore
 from vdc.methods import multisize as sizes
 from vdc.methods.guard import stop_if_not_finite
 from vdc.methods.multisize import MultiSize, Seen, prefixes_of
+from vdc.nets.interpolator import Interpolator, interpolator_of
 from vdc.ops.rng import derive, generator
 from vdc.ops.windows import apply_view, draw_starts
 from vdc.spec import Batch, ClipSpec
@@ -146,7 +148,12 @@ class Condenser(LightningModule):
 
     def view(self, clips: Tensor, starts: Tensor | None) -> Tensor:
         """Stored clips (N, C, T_c, H, W) -> seen clips (N, C, T, H, W), at `starts` from `draw_starts`."""
-        return apply_view(clips, self.spec, starts)
+        return apply_view(clips, self.spec, starts, self.interpolator)
+
+    @cached_property
+    def interpolator(self) -> Interpolator | None:
+        """What stretches items, where the spec asks for a trained network; no part of this module's state."""
+        return interpolator_of(self.spec, self.device)
 
     def draw_starts(self, n: int) -> Tensor:
         """Window starts for n clips of this step."""

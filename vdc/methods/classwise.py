@@ -1,13 +1,15 @@
 """Methods that compare what real and synthetic clips of one class make of a network."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from vdc.data.sampler import Key, PerClass
+from vdc.data.clips import ClipLoader
+from vdc.data.sampler import Key, Keys, PerClass
 from vdc.memory import Pixels
 from vdc.methods.base import MemoryCallable
 from vdc.methods.blocks import BlockCondenser
@@ -19,12 +21,40 @@ from vdc.nets.trajectory import Experts, load_experts
 from vdc.ops.augment import diff_augment
 from vdc.ops.rng import derive
 from vdc.ops.select import kmeans_medoids
+from vdc.ops.windows import apply_view
 from vdc.spec import ClipSpec, RawBatch
 
 
 def published_sgd(parameters: Any) -> torch.optim.SGD:
     """Momentum 0.5, as DC, DM, IDC and MTT have it; the rate is theirs for pixels of unit deviation."""
     return torch.optim.SGD(parameters, lr=1.0, momentum=0.5)
+
+
+def compared(spec: ClipSpec, stored: int, segments: int, stretch: bool) -> ClipSpec:
+    """How clips of `stored` frames, items or real ones, are seen when they are compared.
+
+    Raises:
+        ValueError: there cannot be so many frames, or the segments do not divide them.
+    """
+    if stored != spec.stored and (spec.window != "none" or not 1 <= stored <= spec.frames):
+        raise ValueError(
+            f"model.init_args.real_frames {stored} must be in 1..{spec.frames} (data.spec.frames), and "
+            f"data.spec.window none (it is {spec.window})"
+        )
+    if stretch and stored != spec.stored and stored < spec.frames and spec.interpolation == "none":
+        raise ValueError(
+            f"model.init_args.real_frames {stored}: set data.spec.interpolation, by which they become the "
+            f"{spec.frames} frames of an item, or stretch false"
+        )
+    cut = stored if spec.window == "none" else spec.cut
+    for name, frames in (("seen", spec.frames if stretch else cut), ("kept", cut)):
+        if frames % segments:
+            raise ValueError(
+                f"model.init_args.segments {segments} does not divide the {frames} frames {name}"
+            )
+    if stretch:
+        return replace(spec, stored_frames=stored)
+    return replace(spec, stored_frames=stored, frames=cut, interpolation="none")
 
 
 class Classwise(BlockCondenser):
@@ -52,6 +82,11 @@ class Classwise(BlockCondenser):
         sampling: `random` real clips, or `dream`: k-means on the network's features of one clip of every
             video of a class, of which the clips nearest to the centres are taken (Liu 2023).
         dream_interval: steps between two such choices.
+        segments: equal parts in time, compared in pairs, first with first; their losses are added (Wang 2024,
+            sec. 3).
+        real_frames: frames of a real clip, spread over it as an item's are; `None` takes as many.
+        stretch: compare what students see, with both sides interpolated to `spec.frames`; or else the frames
+            as they are, which a network must take, and which cost as much as there are.
         chunk: clips forwarded at a time; at least those of a class while gradients are not needed.
         seed: of everything random; linked from `seed_everything`.
         out: folder the condensed set is written to; `None` writes none.
@@ -77,6 +112,9 @@ class Classwise(BlockCondenser):
         augment_mode: Literal["one", "all"] = "one",
         sampling: Literal["random", "dream"] = "random",
         dream_interval: int = 10,
+        segments: int = 1,
+        real_frames: int | None = None,
+        stretch: bool = True,
         chunk: int = 64,
         seed: int = 0,
         out: str | None = None,
@@ -86,7 +124,7 @@ class Classwise(BlockCondenser):
         super().__init__(
             num_classes, spec, ipc, memory, optimizer, init, iterations, whole, seed, out, multisize
         )
-        for name, value in (("dream_interval", dream_interval), ("chunk", chunk)):
+        for name, value in (("dream_interval", dream_interval), ("segments", segments), ("chunk", chunk)):
             if value < 1:
                 raise ValueError(f"model.init_args.{name} must be at least 1, got {value}")
         if net_options is None:
@@ -94,21 +132,39 @@ class Classwise(BlockCondenser):
         self.net_name, self.net_options, self.pool = net, net_options, pool
         self.augment, self.augment_mode = augment, augment_mode
         self.sampling, self.dream_interval, self.chunk = sampling, dream_interval, chunk
+        self.segments, self.real_frames, self.stretch = segments, real_frames, stretch
+        lengths = (spec.stored, spec.stored if real_frames is None else real_frames)
+        self.views = {n: compared(spec, n, segments, stretch) for n in lengths}
         self.experts: Experts | None = None
         self.picked: Tensor | None = None  # (classes, per_class) videos that DREAM chose
         self._clips: Iterator[RawBatch] | None = None
 
     @property
     def net_spec(self) -> ClipSpec:
-        """The clips that the network is built for."""
-        return self.spec
+        """The shortest clips that the network must take."""
+        shortest = min(view.frames for view in self.views.values()) // self.segments
+        return (
+            self.spec
+            if shortest == self.spec.frames
+            else ClipSpec(shortest, self.spec.size, self.spec.stride)
+        )
 
     def prepare(self) -> None:
         """Build the network."""
+        clips, whole = self.net_spec, self.segments == 1 and self.stretch
+        try:
+            built = build(self.net_name, self.num_classes, clips, **self.net_options)
+        except ValueError as error:
+            if whole:
+                raise
+            raise ValueError(
+                f"model.init_args.segments {self.segments}, stretch {self.stretch}: clips of {clips.frames} frames "
+                f"are compared: {error}"
+            ) from error
         if self.pool is not None:
-            self.experts = load_experts(self.pool, self.data.classes, self.net_spec, self.net_name)
-        built = self.experts and self.experts.build()
-        built = built or build(self.net_name, self.num_classes, self.net_spec, **self.net_options)
+            taught = clips if whole else self.spec
+            self.experts = load_experts(self.pool, self.data.classes, taught, self.net_name)
+            built = self.experts.build()
         self.net = prepared(built).to(self.device)
 
     def renew(self) -> None:
@@ -120,6 +176,10 @@ class Classwise(BlockCondenser):
         return self.optimizer(self.memory.groups())
 
     # -- both sides ---------------------------------------------------------------------------------------
+
+    def view(self, clips: Tensor, starts: Tensor | None) -> Tensor:
+        """Items, or real clips of `real_frames`, as they are compared; each known by its length."""
+        return apply_view(clips, self.views[clips.shape[2]], starts, self.interpolator)
 
     def look(self, clips: Tensor, start: Tensor, *purpose: int) -> Tensor:
         """Stored clips (N, C, T_c, H, W) as the step sees them, (N, C, T, H, W): all in the same way.
@@ -140,13 +200,17 @@ class Classwise(BlockCondenser):
         """Forget the real clips of the last block's classes."""
         self.picked, self._clips = None, None
 
+    def read(self, keys: Keys | list[Key], batch_size: int) -> ClipLoader:
+        """Real clips of `real_frames` by key."""
+        return self.data.by_key(keys, self.seed, batch_size, stored=True, frames=self.real_frames)
+
     def _random(self) -> Iterator[RawBatch]:
         """Random clips of the block's classes, from the current step on; made late, when that is restored."""
         if self._clips is None:
             seed, n = derive(self.seed, "real", self.block), self.data.per_class
             labels, classes = self.data.labels, self.classes
             keys = PerClass(labels, n, classes, seed, start_step=self.step, steps=self.iterations)
-            self._clips = iter(self.data.by_key(keys, self.seed, n, stored=True))
+            self._clips = iter(self.read(keys, n))
         return self._clips
 
     def real_classes(self, start: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -177,7 +241,7 @@ class Classwise(BlockCondenser):
         if not done or self._clips is None:
             assert self.picked is not None
             keys = [(row, turn) for row in self.picked.flatten().tolist()] * (self.dream_interval - done)
-            self._clips = iter(self.data.by_key(keys, self.seed, self.data.per_class, stored=True))
+            self._clips = iter(self.read(keys, self.data.per_class))
         return self._clips
 
     @torch.no_grad()
@@ -185,7 +249,7 @@ class Classwise(BlockCondenser):
         """Videos (per_class,) of a class that cover it; all, some repeatedly, where there are fewer."""
         rows, wanted = (self.data.labels == label).nonzero().flatten(), self.data.per_class
         keys: list[Key] = [(row, turn) for row in rows.tolist()]
-        raws = self.data.by_key(keys, self.seed, self.chunk, stored=True)
+        raws = self.read(keys, self.chunk)
         maps = [embed(self.net, self.look(self.on_device(raw), start), self.chunk).float() for raw in raws]
         chosen = kmeans_medoids(torch.cat(maps), min(wanted, len(rows)), self.rng("dream", label)).cpu()
         return rows[chosen[torch.arange(wanted) % len(chosen)]]

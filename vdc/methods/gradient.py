@@ -24,7 +24,7 @@ class Draw(NamedTuple):
     """Everything random about a step."""
 
     start: Tensor  # (1,) of the window
-    real: list[Gradient]  # of every class of the block
+    real: list[list[Gradient]]  # of every class of the block, and of every segment
 
 
 class GradientMatching(Classwise):
@@ -127,17 +127,21 @@ class GradientMatching(Classwise):
         """Network, window, and the gradient of every class's real clips."""
         self.advance()
         start = self.draw_starts(1)
-        return Draw(start, [self._real_gradient(k, clips, start) for k, clips in self.real_classes(start)])
+        return Draw(start, [self._real_gradients(k, clips, start) for k, clips in self.real_classes(start)])
 
-    def _real_gradient(self, label: int, clips: Tensor, start: Tensor) -> Gradient:
-        """Mean gradient of one class's real clips, `chunk` clips at a time."""
-        total: Gradient = {}
+    def _real_gradients(self, label: int, clips: Tensor, start: Tensor) -> list[Gradient]:
+        """Mean gradient of each segment of one class's real clips, `chunk` clips at a time."""
+        totals: list[Gradient] = [{} for _ in range(self.segments)]
         for part in torch.split(clips, self.chunk):
-            gradient = self._gradient(label, self.look(part, start, label), create_graph=False)
-            for name, g in gradient.items():
-                share = g * (len(part) / len(clips))
-                total[name] = total[name] + share if name in total else share
-        return total
+            for seen, total in zip(self._segments(part, start, label), totals, strict=True):
+                for name, g in self._gradient(label, seen, create_graph=False).items():
+                    share = g * (len(part) / len(clips))
+                    total[name] = total[name] + share if name in total else share
+        return totals
+
+    def _segments(self, clips: Tensor, start: Tensor, label: int) -> tuple[Tensor, ...]:
+        """Segments (N, C, T / segments, H, W) of clips of one class as the step sees them."""
+        return self.look(clips, start, label).chunk(self.segments, 2)
 
     def _gradient(self, label: int, seen: Tensor, create_graph: bool) -> Gradient:
         """Mean gradient of seen clips of the block's class `label`."""
@@ -145,17 +149,19 @@ class GradientMatching(Classwise):
         return mean_gradient(self.net, self.least, seen, labels, create_graph)
 
     def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
-        """Distance of gradients, summed over classes; one class's graph exists at a time."""
+        """Distance of gradients, summed over classes and segments; the graph of one pair exists at a time."""
         own, total, slopes = classes_of(labels), clips.new_zeros(()), torch.zeros_like(clips)
         for label in range(len(self.classes)):
             rows = (own == label).nonzero().flatten()
             if not len(rows):
                 continue
             leaf = clips.detach()[rows].requires_grad_()
-            gradient = self._gradient(label, self.look(leaf, context.start, label), create_graph=True)
-            distance = gradient_distance(gradient, context.real[label], self.metric, self.conv_only)
-            slopes[rows] = torch.autograd.grad(distance, leaf)[0]
-            total = total + distance.detach()
+            for i, real in enumerate(context.real[label]):
+                seen = self._segments(leaf, context.start, label)[i]
+                gradient = self._gradient(label, seen, create_graph=True)
+                distance = gradient_distance(gradient, real, self.metric, self.conv_only)
+                slopes[rows] += torch.autograd.grad(distance, leaf)[0]
+                total = total + distance.detach()
         along = (clips * slopes).sum()  # its gradient is `slopes`; its value does not count
         return {"gradients": total + (along - along.detach())}
 

@@ -77,7 +77,7 @@ class IDC(GradientMatching):
         if self._stream is None:
             trained = self.step - 1 - (self.step - 1) // self.outer  # times that a network went on before
             keys = Shuffled(len(self.data.labels), derive(self.seed, "network", self.block))
-            loader = self.data.by_key(keys, self.seed, self.net_batch, stored=True)
+            loader = self.read(keys, self.net_batch)
             self._stream = endless(loader, trained * self.inner)
         return self._stream
 

@@ -14,6 +14,7 @@ from vdc.methods.classwise import Classwise
 from vdc.methods.multisize import Seen, Terms
 from vdc.methods.networks import embed, put
 from vdc.ops.match import class_means, mean_distance, ncf_distance
+from vdc.ops.windows import pieces
 from vdc.spec import Batch, ClipSpec
 
 
@@ -60,8 +61,9 @@ class DM(Classwise):
         self.net.requires_grad_(False)
 
     def features_of(self, clips: Tensor) -> Tensor:
-        """Features (N, D) of seen clips."""
-        return embed(self.net, clips, self.chunk, pooled=self.features == "pooled")
+        """Features (N, D) of seen clips, of one segment after another: their distances add up."""
+        cut = pieces(clips, self.segments)
+        return embed(self.net, cut, self.chunk, pooled=self.features == "pooled").view(len(clips), -1)
 
     def context(self, batch: Batch | None) -> Draw:
         """Window, network, and the class means of real clips."""
@@ -162,8 +164,9 @@ class NCFM(Classwise):
         put(self.trained, last)
 
     def features_of(self, clips: Tensor) -> Tensor:
-        """Features (N, D) of unit length of seen clips."""
-        return F.normalize(embed(self.net, clips, self.chunk).float(), dim=1)
+        """Features (N, D) of seen clips, those of every segment of unit length."""
+        found = embed(self.net, pieces(clips, self.segments), self.chunk).float()
+        return F.normalize(found, dim=1).view(len(clips), -1)
 
     def context(self, batch: Batch | None) -> Draw:
         """Window, network, frequencies, and the features of real clips."""
@@ -172,7 +175,8 @@ class NCFM(Classwise):
         with torch.no_grad():
             features = torch.cat([self.features_of(self.look(c, start)) for c, _ in self.real_batches(start)])
         labels = torch.arange(len(self.classes), device=self.device).repeat_interleave(self.data.per_class)
-        drawn = torch.randn(self.frequencies, features.shape[1], generator=self.rng("frequencies"))
+        each = features.shape[1] // self.segments
+        drawn = torch.randn(self.frequencies, each, generator=self.rng("frequencies"))
         return Draw(start, features, labels, drawn.to(self.device))
 
     def embedded(self, clips: Tensor, context: Draw) -> Seen:
@@ -184,10 +188,12 @@ class NCFM(Classwise):
         """Distance of characteristic functions, and cross-entropy in the trained network."""
         assert context.frequencies is not None
         own, seen = classes_of(labels), self.look(clips, context.start)
-        distance = ncf_distance(
-            context.real, context.labels, self.features_of(seen), own, len(self.classes), context.frequencies
-        )
-        terms = {"law": self.weight * distance}
+        pairs = (f.chunk(self.segments, 1) for f in (context.real, self.features_of(seen)))
+        law = [
+            ncf_distance(real, context.labels, syn, own, len(self.classes), context.frequencies)
+            for real, syn in zip(*pairs, strict=True)
+        ]
+        terms = {"law": self.weight * torch.stack(law).sum()}
         if self.experts is not None and self.calibration:
             count = torch.bincount(own, minlength=len(self.classes)).clamp_min(1)
             wrong = F.cross_entropy(self.trained(seen), own + self.classes[0], reduction="none")

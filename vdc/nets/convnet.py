@@ -25,13 +25,13 @@ def conv_blocks(depth: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def cells(name: str, spec: ClipSpec, depth: int) -> int:
+def cells(name: str, size: int, depth: int) -> int:
     """Positions of the map that `conv_blocks(depth)` leaves of a frame; none left is an error."""
-    if spec.size < 2**depth:
+    if size < 2**depth:
         raise ValueError(
-            f"net {name} needs spec.size at least {2**depth}, not {spec.size}: it halves it {depth} times"
+            f"net {name} needs spec.size at least {2**depth}, not {size}: it halves it {depth} times"
         )
-    return int((spec.size // 2**depth) ** 2)
+    return int((size // 2**depth) ** 2)
 
 
 class ConvNet2d(VideoNet):
@@ -49,7 +49,7 @@ class ConvNet2d(VideoNet):
         if spec.frames != 1:
             raise ValueError(f"net convnet2d sees stills: spec.frames must be 1, got {spec.frames}")
         self.blocks = conv_blocks(4)
-        self.fc = nn.Linear(WIDTH * cells(self.name, spec, 4), num_classes)
+        self.fc = nn.Linear(WIDTH * cells(self.name, spec.size, 4), num_classes)
 
     def maps(self, x: Tensor) -> Tensor:
         """Last map (N, 128, H/16, W/16) of clips (N, C, 1, H, W)."""
@@ -75,12 +75,23 @@ class FrameNet(VideoNet):
         num_classes: K.
         spec: the clips it is built for.
         head: `mean`; `gru` with an eighth of a frame's features as units; `lstm` with as many as features.
+        crop: side of the centre of a frame that is looked at: 64 of 112 as published; `None` takes all of it.
     """
 
-    def __init__(self, num_classes: int, spec: ClipSpec, head: Literal["mean", "gru", "lstm"]) -> None:
-        super().__init__(f"cnn_{head}", num_classes, spec)
+    def __init__(
+        self,
+        num_classes: int,
+        spec: ClipSpec,
+        head: Literal["mean", "gru", "lstm"],
+        *,
+        crop: int | None = None,
+    ) -> None:
+        super().__init__(f"cnn_{head}", num_classes, spec, crop=crop)
+        self.crop = crop
+        if crop is not None and not 1 <= crop <= spec.size:
+            raise ValueError(f"net {self.name}: crop {crop} must be in 1..{spec.size}, the spec.size")
         self.blocks = conv_blocks(3)
-        width = WIDTH * cells(self.name, spec, 3)
+        width = WIDTH * cells(self.name, crop or spec.size, 3)
         hidden = width // 8 if head == "gru" else width
         self.rnn: nn.RNNBase | None = None
         if head != "mean":
@@ -89,6 +100,9 @@ class FrameNet(VideoNet):
 
     def maps(self, x: Tensor) -> Tensor:
         """Features of every frame (N, T, D), after the recurrent layer where there is one."""
+        if self.crop is not None:
+            top, left = ((side - self.crop) // 2 for side in x.shape[3:])
+            x = x[..., top : top + self.crop, left : left + self.crop]
         frames: Tensor = self.blocks(x.transpose(1, 2).flatten(0, 1)).flatten(1)
         frames = frames.view(len(x), x.shape[2], -1)
         if self.rnn is None:
