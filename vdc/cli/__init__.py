@@ -23,6 +23,7 @@ from vdc.data import prepare as preparing
 from vdc.eval import describe as describing
 from vdc.eval import experts as experting
 from vdc.eval import interpolate as interpolating
+from vdc.eval import join as joining
 from vdc.eval import protocol as evaluation
 from vdc.eval import relabel as relabelling
 from vdc.eval import report as reporting
@@ -104,7 +105,7 @@ def evaluate(args: list[str]) -> None:
         folder = given.out or cli.run_folder
     else:
         chosen = {key: given[key] for key in ("ipc", "teacher", "random_twin", "out")}
-        evaluation.evaluate(given.condensed, given.data, **options, **chosen)
+        evaluation.evaluate_sizes(given.condensed, given.data, **options, **chosen)
         folder = given.out or given.condensed
     if first_process():
         reporting.report([folder])
@@ -152,6 +153,7 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "prepare": partial(call, preparing.prepare),
     "show": partial(call, describing.show, positional="condensed"),
     "export": partial(call, describing.export, positional="condensed"),
+    "join": partial(call, joining.join, positional="sets", nargs="+"),
 }
 
 

@@ -201,11 +201,21 @@ class Evaluate(Command):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Students, protocol and seeds."""
-        own: set[str | int] = {"condensed", "data", "students", "seeds", "protocol", "random_twin", "trainer"}
+        own: set[str | int] = {
+            "condensed",
+            "data",
+            "ipc",
+            "students",
+            "seeds",
+            "protocol",
+            "random_twin",
+            "trainer",
+        }
         parser.add_argument("--condensed", type=str | None, default=None, help="Folder of the condensed set.")
         parser.add_argument("--full", action="store_true", help="Train on all training videos: the bound.")
         parser.add_argument("--student", nargs="+", type=str, default=["minic3d"], help="Networks to train.")
         parser.add_argument("--seeds", type=int, default=3, help="Runs of each, from seed_everything on.")
+        parser.add_argument("--ipc", nargs="+", type=int, default=[], help="Use only so many first items.")
         parser.add_argument("--random_twin", action="store_true", help="Also evaluate random clips alike.")
         parser.add_argument("--labels", type=Labelling | None, help="Short for protocol.labels.")
         parser.add_function_arguments(evaluation.evaluate, skip=own)

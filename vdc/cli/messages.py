@@ -17,6 +17,7 @@ from vdc.eval.settings import Protocol
 from vdc.eval.train import pretrain
 from vdc.memory import Memory
 from vdc.methods import Condenser
+from vdc.methods.multisize import MultiSize
 from vdc.spec import ClipSpec
 
 NOISE = re.compile(
@@ -66,7 +67,7 @@ def explain(error: BaseException) -> str:
     if wrong["cls"]:
         return f"no class {wrong['cls']!r}{nearest(wrong['cls'], {c.__name__ for c in classes})}"
     known: list[Any] = [*classes, Trainer, ModelCheckpoint, Protocol, ClipSpec, evaluate, pretrain]
-    known += [pretrain_experts, Preview]
+    known += [MultiSize, pretrain_experts, Preview]
     keys = {name for item in known for name in inspect.signature(item).parameters} | SECTIONS | FLAGS
     keys -= {"students", "self", "args", "kwargs"}
     parts = (wrong["key"] or wrong["flag"]).split(".")

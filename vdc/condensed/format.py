@@ -99,6 +99,11 @@ class CondensedSet:
         return int(self.manifest["ipc"])
 
     @property
+    def stored_ipc(self) -> int:
+        """Items per class of the set that this is, or is a prefix of."""
+        return int(self.manifest.get("stored_ipc", self.ipc))
+
+    @property
     def per_item(self) -> int:
         """Clips one item renders."""
         return int(self.manifest["per_item"])
@@ -133,7 +138,8 @@ class CondensedSet:
         """
         rows, items = self.rows(ipc), _prefix_rows(self.num_classes, self.ipc, ipc)
         tensors = {name: t if name.startswith(SHARED) else t[items] for name, t in self.tensors.items()}
-        return CondensedSet(self.path, self.manifest | {"ipc": ipc}, tensors, self.labels.prefix(rows))
+        manifest = self.manifest | {"ipc": ipc, "stored_ipc": self.stored_ipc}
+        return CondensedSet(self.path, manifest, tensors, self.labels.prefix(rows))
 
 
 def _is_ours(manifest: object) -> bool:

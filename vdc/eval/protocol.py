@@ -15,6 +15,7 @@ from vdc.eval.resident import CondensedData
 from vdc.eval.results import Task, first_process, wait_for_all
 from vdc.eval.run import MakeTrainer, Running, follow
 from vdc.eval.settings import Protocol, check_epochs
+from vdc.eval.sizes import made
 from vdc.memory import Pixels
 from vdc.spec import INTERPOLATOR
 
@@ -82,6 +83,31 @@ def evaluate(
         name=None if name is None else f"{name}-random", out=str(folder), net_options=net_options,
         trainer=trainer, progress=progress, checkpoint_every=checkpoint_every,
     )  # fmt: skip
+
+
+def evaluate_sizes(
+    condensed: str, data: RealData, ipc: Sequence[int] = (), name: str | None = None, **options: Any
+) -> list[dict[str, Any]]:
+    """Evaluate prefixes of a condensed set.
+
+    Args:
+        condensed: folder of the set.
+        data: the real videos.
+        ipc: items per class of each; none: the whole set.
+        name: of the results; of several sizes, each adds its own.
+        options: of `evaluate`.
+
+    Raises:
+        ValueError: the set holds fewer items; before anything is trained.
+    """
+    stored = load(condensed)
+    for size in ipc:
+        stored.rows(size)
+    results = []
+    for size in ipc or [None]:
+        own = f"{name}-ipc{size}" if name is not None and len(ipc) > 1 else name
+        results += evaluate(condensed, data, ipc=size, name=own, **options)
+    return results
 
 
 def evaluate_full(
@@ -173,6 +199,9 @@ def condensed_task(
     about = {
         "method": condensed.manifest["method"],
         "ipc": condensed.ipc,
+        "stored_ipc": condensed.stored_ipc,
+        "sizes": made(condensed.manifest),
+        "condensed_seed": condensed.manifest["seed"],
         "per_item": condensed.per_item,
         "condensed": condensed.manifest["digest"],
         "classes": condensed.classes,

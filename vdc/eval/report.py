@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from vdc.eval.results import FORMAT
+from vdc.eval.sizes import as_table as as_size_table
+from vdc.eval.sizes import curves, title
+from vdc.eval.sizes import write as write_sizes
 from vdc.nets.teacher import INFO
 from vdc.ops.files import atomic_write, read_json
 from vdc.spec import ClipSpec
@@ -66,7 +69,8 @@ def report(
 
     Args:
         dirs: condensed sets, result folders, teachers (a run of the full-data bound), folders of such, files.
-        out: folder for `report.csv`, `report.md` and `report.png`; `None` writes nothing.
+        out: folder for `report.csv`, `report.md` and `report.png`, and, of sets that were evaluated at several
+            sizes, `sizes.csv`, `sizes.md` and `sizes.png`; `None` writes nothing.
         published: YAML file of published numbers: a list `results` of `method`, `value`, and `ipc`, `labels`,
             `metric` (top1 or top5), `student`, `std`, `dataset`, `table` where known.
         dataset: show only the published numbers of this data set.
@@ -78,7 +82,8 @@ def report(
     Raises:
         FileNotFoundError: a folder that is not there, or no evaluations at all.
     """
-    rows = table_rows([entry for name in dirs for entry in read_results(Path(name))])
+    results = {file: held for name in dirs for file, held in read_results(Path(name))}
+    rows, sizes = table_rows(list(results.items())), curves(list(results.items()))
     if not rows:
         raise FileNotFoundError(
             f"no evaluations in {', '.join(dirs)}: make some with `vdc evaluate --condensed DIR`"
@@ -86,13 +91,18 @@ def report(
     if published is not None:
         rows += published_rows(Path(published), dataset)
     if show:
-        Console(width=None if sys.stdout.isatty() else 150).print(as_table(rows))  # files and pipes have room
+        console = Console(width=None if sys.stdout.isatty() else 150)  # files and pipes have room
+        console.print(as_table(rows))
+        if sizes:
+            console.print(as_size_table(sizes))
     if out is not None:
         folder = Path(out)
         for name, text in (("report.csv", as_csv(rows)), ("report.md", as_markdown(rows))):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         plot(rows, folder / "report.png")
+        if sizes:
+            write_sizes(sizes, folder)
     return rows
 
 
@@ -171,7 +181,7 @@ def row_of(name: str, held: dict[str, Any], bound: float | None) -> Row:
     best = held["reference_best"]
     full = held["train_videos"] * ClipSpec(**held["spec"]).nbytes
     return Row(
-        method=held["method"],
+        method=title(held),
         ipc=held["ipc"],
         labels=held["protocol"]["labels"],
         student=held["student"],
