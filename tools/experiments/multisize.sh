@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Accuracy at 1 to N items per class of one multi-size run, against A (a run per size), B (N runs of one item, joined)
+# and C (prefixes of one plain run), on grid_s1_digits with 3 student seeds. Resumable; PARTS picks among
+# dm dm-ablations dc datm edc herding report; N is 5 unless given, SEEDS the condensation seeds (0 unless given).
+#   ROOT=<folder of grid_s1_digits> OUT=runs/grid PARTS="dm report" bash tools/experiments/multisize.sh
+source "$(dirname "$0")/common.sh"
+parts=" ${PARTS:-dm datm edc herding dm-ablations report} "
+N=${N:-5}
+SEEDS=${SEEDS:-0}
+
+at_size() { # name, size, labels: three students on the first items, 300 steps of 10 clips at any size
+  [ -f "$OUT/$1/condensed/evaluations/$3-ipc$2.json" ] || vdc evaluate --condensed "$OUT/$1/condensed" \
+    --data.root "$ROOT" --config protocol_grid.yaml --protocol.epochs $((300 / $2)) --protocol.batch_size 10 \
+    --ipc "$2" --labels "$3" --name "$3-ipc$2" --progress false
+}
+
+sizes() { # name, labels: all sizes of a set
+  local size
+  for size in $(seq "$N"); do at_size "$1" "$size" "$2"; done
+}
+
+joined() { # name, parts: put sets together
+  local name=$1
+  shift
+  [ -f "$OUT/$name/condensed/manifest.json" ] || vdc join "${@/%//condensed}" --out "$OUT/$name/condensed"
+}
+
+compare() { # method, labels, further flags of fit: multi-size, C, A and B
+  local method=$1 labels=$2 config=$1_grid.yaml seed size name first
+  shift 2
+  for seed in $SEEDS; do
+    name=sizes/$method-$seed
+    condense "$name-multi" "multisize_$config" --seed_everything "$seed" --model.ipc "$N" "$@"
+    sizes "$name-multi" "$labels"
+    for size in $(seq "$N"); do # A; its largest is C
+      condense "$name-ipc$size" "$config" --seed_everything "$seed" --model.ipc "$size" "$@"
+      at_size "$name-ipc$size" "$size" "$labels"
+    done
+    sizes "$name-ipc$N" "$labels"
+    for first in $(seq 2 "$N"); do # B: other seeds start from other clips
+      condense "$name-one$first" "$config" --seed_everything $((100 * first + seed)) --model.ipc 1 "$@"
+    done
+    joined "$name-joined" "$OUT/$name-ipc1" $(seq -f "$OUT/$name-one%.0f" 2 "$N")
+    sizes "$name-joined" "$labels"
+  done
+}
+
+run() { [[ $parts == *" $1 "* ]]; }
+
+if run dm; then compare dm hard; fi
+if run dc; then compare dc hard; fi
+if run datm; then # the learnt labels; inner batches of 10 clips in all runs
+  [ -f "$OUT/experts/experts.json" ] || vdc pretrain --config experts_grid.yaml --data.root "$ROOT" --out "$OUT/experts"
+  compare datm soft --model.experts "$OUT/experts" --model.batch_syn 10
+fi
+if run edc; then
+  teacher
+  compare edc hard --model.teachers "[$TEACHER]"
+fi
+if run herding; then # selection order: sizes for free
+  teacher
+  condense "sizes/herding" herding_grid.yaml --model.ipc "$N" --model.teacher "$TEACHER"
+  sizes "sizes/herding" hard
+fi
+if run dm-ablations; then
+  for flag in "classwise true" "freeze predecessor" "interval 1000"; do
+    name=sizes/ablations/dm-${flag%% *}
+    condense "$name" multisize_dm_grid.yaml --model.ipc "$N" --model.multisize.${flag}
+    sizes "$name" hard
+  done
+fi
+if run report; then
+  shopt -s nullglob
+  vdc report "$OUT"/sizes/{*-[0-9]*,herdin[g]}/condensed --out "$OUT/multisize"
+  for set in "$OUT"/sizes/ablations/*/condensed; do
+    vdc report "$set" --out "$OUT/multisize/$(basename "$(dirname "$set")")"
+  done
+fi
