@@ -36,7 +36,7 @@ def runs(tmp_path):
     held = {
         "a/evaluations/x.json": result(),
         "a/evaluations/x/seed0/result.json": {"seed": 0, "top1": 99.0},
-        "a/manifest.json": {"format": "vdc condensed set"},
+        "a/other.json": {"format": "vdc condensed set"},
         "a/evaluations/twin.json": result("Random", top1=(20.0,)),
         "full/f.json": result("full data", None, (62.0,), 60000),
         "full/other.json": result("full data", None, (80.0,), 60000, student="i3d"),
@@ -103,7 +103,7 @@ def test_published_numbers_stand_beside(runs, tmp_path):
 @pytest.mark.parametrize(
     ("dirs", "paper", "message"),
     [(["nowhere"], None, "is not there"), (["."], None, "no evaluations"), (["a"], "gone.yaml", "gone.yaml"),
-     (["a"], "a/manifest.json", "no list `results`")],
+     (["a"], "a/other.json", "no list `results`")],
 )  # fmt: skip
 def test_what_cannot_be_read_is_said(runs, tmp_path, monkeypatch, dirs, paper, message):
     (tmp_path / "empty").mkdir()

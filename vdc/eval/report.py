@@ -12,6 +12,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from vdc.data import RealData
+from vdc.eval.motion import Groups, class_distances, draw_all
 from vdc.eval.results import FORMAT
 from vdc.eval.sizes import as_table as as_size_table
 from vdc.eval.sizes import curves, title
@@ -64,17 +66,22 @@ def report(
     published: str | None = None,
     dataset: str | None = None,
     show: bool = True,
+    data: RealData | None = None,
+    teacher: str | None = None,
 ) -> list[Row]:
     """Collect evaluations, print them as a table, and write CSV, markdown and a plot.
 
     Args:
         dirs: condensed sets, result folders, teachers (a run of the full-data bound), folders of such, files.
         out: folder for `report.csv`, `report.md` and `report.png`, and, of sets that were evaluated at several
-            sizes, `sizes.csv`, `sizes.md` and `sizes.png`; `None` writes nothing.
+            sizes, `sizes.csv`, `sizes.md` and `sizes.png`; with `data`, `motion.csv` and `motion.md`; and
+            `differences`, pictures of what changes in condensed clips. `None` writes nothing.
         published: YAML file of published numbers: a list `results` of `method`, `value`, and `ipc`, `labels`,
             `metric` (top1 or top5), `student`, `std`, `dataset`, `table` where known.
         dataset: show only the published numbers of this data set.
         show: print the table.
+        data: real videos, whose classes are split into a static and a dynamic half, see `vdc.eval.motion`.
+        teacher: folder of the network that says which classes move.
 
     Returns:
         The lines, full data first, then by ipc, method and labels.
@@ -88,6 +95,12 @@ def report(
         raise FileNotFoundError(
             f"no evaluations in {', '.join(dirs)}: make some with `vdc evaluate --condensed DIR`"
         )
+    if (data is None) != (teacher is None):
+        raise ValueError("--data and --teacher belong together: they tell static classes from dynamic ones")
+    groups = None
+    if data is not None and teacher is not None:
+        data.prepare_data()
+        groups = Groups(list(results.items()), class_distances(data, teacher))
     if published is not None:
         rows += published_rows(Path(published), dataset)
     if show:
@@ -95,6 +108,8 @@ def report(
         console.print(as_table(rows))
         if sizes:
             console.print(as_size_table(sizes))
+        if groups is not None:
+            console.print(groups.table())
     if out is not None:
         folder = Path(out)
         for name, text in (("report.csv", as_csv(rows)), ("report.md", as_markdown(rows))):
@@ -103,6 +118,9 @@ def report(
         plot(rows, folder / "report.png")
         if sizes:
             write_sizes(sizes, folder)
+        if groups is not None:
+            groups.write(folder)
+        draw_all(dirs, folder)
     return rows
 
 
