@@ -1,9 +1,11 @@
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-from tests.methods.tiny import make_teacher
-from vdc.methods import budget
-from vdc.nets import load_teacher
+from tests.methods.tiny import SPEC, K, fit, make_teacher, toy
+from vdc.memory import Pixels
+from vdc.methods import DC, DM, IDC, NCFM, budget
+from vdc.nets import build, load_teacher
 
 CPU = torch.device("cpu")
 
@@ -33,3 +35,45 @@ def test_what_fits_is_said_and_what_does_not_is_refused(monkeypatch):
 def test_this_machine_has_memory():
     free = budget.available(CPU)
     assert free is None or 2**20 < free < 2**50
+
+
+def test_the_load_of_clips_is_what_graphs_keep():
+    net = build("tiny", K, SPEC, norm="in")
+    one = budget.load_of(net, 4, net.embed)
+    conv1, conv2, clip = 4 * 4 * 8 * 8, 6 * 4 * 4 * 4, 3 * 4 * 16 * 16  # numbers
+    assert one.width == conv2
+    assert one.largest == 4 * conv1
+    least = clip + 2 * conv1 + 2 * conv2  # inputs of convolutions, norms and the last ReLU
+    assert 4 * least <= one.kept <= 4 * (least + conv1 + 50)
+    assert one.fixed < 100
+
+
+def allocated(run):
+    """Most bytes that the host's allocator held while something ran, above those at its start."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        run()
+    held, most = 0, 0
+    changes = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for change in sorted(changes, key=lambda e: e.start_ns()):
+        held += change.nbytes()
+        most = max(most, held)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (DM, {"ipc": 4, "chunk": 8}),
+        (NCFM, {"ipc": 4, "chunk": 8, "frequencies": 64, "memory": Pixels, "augment": None}),
+        (DC, {"ipc": 4, "outer": 2, "inner": 1, "init": "real"}),
+        (IDC, {"ipc": 1, "outer": 2, "inner": 1, "net_batch": 12, "augment": None}),
+    ],
+)
+def test_matching_takes_what_it_said(toy_root, monkeypatch, cls, options):
+    """Against the allocator: the estimate holds to 5 %, and is at most half as much again."""
+    demanded = {}
+    monkeypatch.setattr("vdc.methods.blocks.check", lambda parts, *_: demanded.update(parts))
+    model = cls(K, SPEC, net="tiny", net_options={"norm": "in"}, iterations=2, **options)
+    data = toy(toy_root, per_class=5)
+    most = allocated(lambda: fit(model, data))
+    assert 0.95 * most <= sum(demanded.values()) <= 1.5 * most, demanded

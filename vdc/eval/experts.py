@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from vdc.data import RealData
 from vdc.eval.module import EvalModule
@@ -27,6 +26,7 @@ from vdc.nets.trajectory import (
     weights_file,
 )
 from vdc.ops.files import read_json, write_json
+from vdc.ops.kept import kept_bytes
 from vdc.ops.rng import derive
 
 MB = 1e6
@@ -203,20 +203,10 @@ def free_bytes(folder: Path) -> int:
 
 def saved_bytes(net: VideoNet) -> int:
     """Bytes that one clip's forward pass keeps for its backward pass, measured."""
-    own = {p.untyped_storage().data_ptr() for p in (*net.parameters(), *net.buffers())}
-    kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # addresses must not be used twice
-
-    def keep(tensor: Tensor) -> Tensor:
-        alive.append(tensor)
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
     spec = net.spec
     net.train()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        net(torch.zeros(2, 3, spec.frames, spec.size, spec.size)).sum()  # two: batch norm refuses one
-    return sum(size for address, size in kept.items() if address not in own) // 2
+    clips = torch.zeros(2, 3, spec.frames, spec.size, spec.size)  # two: batch norm refuses one
+    return kept_bytes(lambda: net(clips).sum(), (*net.parameters(), *net.buffers())) // 2
 
 
 def cost(net: VideoNet, epochs: int, experts: int, precision: Precision, batch: int) -> list[str]:

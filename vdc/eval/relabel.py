@@ -133,7 +133,7 @@ class _Labeller:
         for view, rows in tqdm(units, "label clips", unit="part", disable=not progress):
             found.append(self.parts.get(f"view{view}-row{int(rows[0])}", partial(self._part, view, rows)))
         whole = {name: torch.cat([part[name] for part in found]) for name in found[0]}
-        return {name: tensor.unflatten(0, (len(views), -1)) for name, tensor in whole.items()}
+        return {name: tensor.reshape(len(views), -1, *tensor.shape[1:]) for name, tensor in whole.items()}
 
     def _part(self, view: int | None, rows: Tensor) -> dict[str, Tensor]:
         """What is stored of some clip rows in one view."""

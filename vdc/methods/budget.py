@@ -1,12 +1,16 @@
 """What a run will need in memory, said before it starts."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 
-from vdc.nets import Teacher
+from vdc.nets import Teacher, VideoNet
+from vdc.ops.kept import kept_bytes, layer_bytes
 
 
 def readable(size: int) -> str:
@@ -44,20 +48,43 @@ def check(parts: dict[str, int], device: torch.device, remedy: str) -> None:
     rank_zero_info(f"{said}: {listed}")
 
 
-@torch.no_grad()
 def activation_bytes(teacher: Teacher) -> int:
     """Bytes one clip's forward and backward hold: the outputs of all layers, and twice the largest again."""
-    sizes: list[int] = []
-
-    def measure(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        sizes.append(output.numel() * output.element_size())
-
-    leaves = [layer for layer in teacher.modules() if not list(layer.children())]
-    handles = [layer.register_forward_hook(measure) for layer in leaves]
     spec, device = teacher.spec, next(teacher.parameters()).device
-    try:
-        teacher(torch.zeros(1, 3, spec.frames, spec.size, spec.size, device=device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    clip = torch.zeros(1, 3, spec.frames, spec.size, spec.size, device=device)
+    sizes = layer_bytes(teacher, lambda: teacher(clip))
     return sum(sizes) + 2 * max(sizes)
+
+
+class Load(NamedTuple):
+    """What clips cost in a network, in bytes."""
+
+    kept: int  # of one clip, for the backward pass
+    fixed: int  # kept whatever the number of clips
+    largest: int  # output of a layer, of one clip
+    width: int  # features of a clip, in numbers
+
+    def backward(self, clips: int) -> int:
+        """Most that the passes of clips hold: what is kept, and two layers' gradients."""
+        return self.fixed + clips * (self.kept + 2 * self.largest)
+
+    def forward(self, clips: int) -> int:
+        """Most that a forward pass without gradients holds."""
+        return 2 * clips * self.largest
+
+
+def load_of(net: VideoNet, frames: int, work: Callable[[Tensor], object]) -> Load:
+    """Measured with one clip and with two.
+
+    Args:
+        net: on the host.
+        frames: of a clip.
+        work: what is done with clips (N, C, T, H, W), up to the backward pass in question.
+    """
+    side = net.spec.size
+    one, two = (torch.zeros(n, 3, frames, side, side, requires_grad=True) for n in (1, 2))
+    kept = [kept_bytes(partial(work, clips), net.parameters()) for clips in (one, two)]
+    with torch.no_grad():
+        width = net.embed(one).shape[1]
+    largest = max(layer_bytes(net, partial(net, one)))
+    return Load(kept[1] - kept[0], max(2 * kept[0] - kept[1], 0), largest, width)

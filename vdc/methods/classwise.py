@@ -1,5 +1,7 @@
 """Methods that compare what real and synthetic clips of one class make of a network."""
 
+import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
@@ -149,8 +151,13 @@ class Classwise(BlockCondenser):
             else ClipSpec(shortest, self.spec.size, self.spec.stride)
         )
 
-    def prepare(self) -> None:
-        """Build the network."""
+    @property
+    def longest(self) -> int:
+        """Frames of the longest clips that are compared, all segments taken together."""
+        return max(view.frames for view in self.views.values())
+
+    def network(self) -> VideoNet:
+        """A network to compare in, on the host."""
         clips, whole = self.net_spec, self.segments == 1 and self.stretch
         try:
             built = build(self.net_name, self.num_classes, clips, **self.net_options)
@@ -165,7 +172,31 @@ class Classwise(BlockCondenser):
             taught = clips if whole else self.spec
             self.experts = load_experts(self.pool, self.data.classes, taught, self.net_name)
             built = self.experts.build()
-        self.net = prepared(built).to(self.device)
+        return prepared(built)
+
+    @property
+    def at_once(self) -> int:
+        """Most real clips that are there at once."""
+        n = self.data.per_class
+        return max(n, min(self.chunk, n * len(self.blocks[0])))
+
+    def demand(self, clips: int) -> dict[str, int]:
+        """Bytes of the real clips that are there at once, of the network, and what else it takes (`load`)."""
+        net, pixels = self.network(), 3 * 4 * self.spec.size**2  # bytes of a frame
+        read = max(self.views)  # frames of a real clip, or of an item
+        whole = 2 * math.prod(self.data.load_size) * 3 * 4  # before it is cropped, and meanwhile
+        clip = read * (whole + pixels) + self.longest * pixels
+        weights = sum(p.numel() * p.element_size() for p in net.parameters())
+        parts = {"network": weights, "real clips": self.at_once * clip}
+        return parts | self.load(net, clips, self.at_once)
+
+    @abstractmethod
+    def load(self, net: VideoNet, clips: int, real: int) -> dict[str, int]:
+        """Bytes that comparing `clips` synthetic clips takes, `real` real ones being there at once."""
+
+    def prepare(self) -> None:
+        """Build the network."""
+        self.net = self.network().to(self.device)
 
     def renew(self) -> None:
         """Start the network afresh, or at a random point of the pool."""

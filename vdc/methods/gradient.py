@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vdc.methods.budget import load_of
 from vdc.methods.classwise import Classwise
 from vdc.methods.matching import classes_of
 from vdc.methods.multisize import Seen, real_clips
 from vdc.methods.networks import Gradient, embed, mean_gradient, training
 from vdc.methods.shard import State
+from vdc.nets import VideoNet
 from vdc.ops.augment import diff_augment
 from vdc.ops.match import Metric, gradient_distance
 from vdc.ops.windows import draw_starts
@@ -70,6 +72,26 @@ class GradientMatching(Classwise):
     @abstractmethod
     def net_losses(self) -> Iterator[Tensor]:
         """Losses of the steps that the network makes between two steps of the items."""
+
+    def net_clips(self, clips: int) -> int:
+        """Clips of a step of the network, of a set of `clips`."""
+        return self.net_batch
+
+    def load(self, net: VideoNet, clips: int, real: int) -> dict[str, int]:
+        """The second-order graph of one class, or a first-order one; the gradients of all classes' real clips."""
+        classes = len(self.blocks[0])
+
+        def twice(x: Tensor) -> object:
+            return mean_gradient(
+                net, self.least, x, torch.zeros(len(x), dtype=torch.int64), create_graph=True
+            )
+
+        first = load_of(net, self.longest, net)
+        graphs = [first.backward(min(self.chunk, self.data.per_class))]
+        graphs += [load_of(net, self.longest, twice).backward(clips // classes)]
+        graphs += [first.backward(self.net_clips(clips))] if self.outer > 1 else []
+        compared = sum(p.numel() * p.element_size() for p in net.parameters() if p.ndim >= self.least)
+        return {"activations": max(graphs), "gradients": compared * (self.segments * classes + 4)}
 
     def prepare(self) -> None:
         """Build the network.
@@ -238,6 +260,10 @@ class DC(GradientMatching):
                 f"model.init_args.outer {self.outer}: networks train on the items of all classes: these "
                 f"must be one block, leave model.init_args.block out or set it to {num_classes * ipc}"
             )
+
+    def net_clips(self, clips: int) -> int:
+        """Of the synthetic ones, all at most."""
+        return min(self.net_batch, clips)
 
     def net_losses(self) -> Iterator[Tensor]:
         """`inner` epochs of the synthetic clips."""

@@ -67,6 +67,11 @@ class IDC(GradientMatching):
         self.inner, self.cutmix = inner, cutmix
         self._stream: Iterator[RawBatch] | None = None
 
+    @property
+    def at_once(self) -> int:
+        """Those that the network trains on, too."""
+        return max(super().at_once, self.net_batch)
+
     def begin_block(self) -> None:
         """Forget the clips that the last block's networks trained on."""
         super().begin_block()

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from vdc.memory import MultiFormation
 from vdc.methods.base import MemoryCallable
+from vdc.methods.budget import load_of
 from vdc.methods.classwise import Classwise
 from vdc.methods.multisize import Seen, Terms
 from vdc.methods.networks import embed, put
+from vdc.nets import VideoNet
 from vdc.ops.match import class_means, mean_distance, ncf_distance
 from vdc.ops.windows import pieces
 from vdc.spec import Batch, ClipSpec
@@ -59,6 +61,12 @@ class DM(Classwise):
         """Build the network, whose weights nothing here differentiates."""
         super().prepare()
         self.net.requires_grad_(False)
+
+    def load(self, net: VideoNet, clips: int, real: int) -> dict[str, int]:
+        """A chunk's graph, and the features."""
+        one, chunk = load_of(net, self.longest, net.embed), self.chunk
+        held = max(one.backward(min(clips, chunk)), one.forward(min(real, chunk)))
+        return {"activations": held, "features": 4 * one.width * (3 * clips + real + len(self.blocks[0]))}
 
     def features_of(self, clips: Tensor) -> Tensor:
         """Features (N, D) of seen clips, of one segment after another: their distances add up."""
@@ -151,6 +159,17 @@ class NCFM(Classwise):
         super().prepare()
         self.net.requires_grad_(False)
         self.trained = copy.deepcopy(self.net)
+
+    def load(self, net: VideoNet, clips: int, real: int) -> dict[str, int]:
+        """A chunk's graph, or that of all clips where they are classified too; features, and their angles."""
+        one, chunk = load_of(net, self.longest, net.embed), self.chunk
+        graph = clips if self.experts is not None and self.calibration else min(clips, chunk)
+        rows, angles = clips + self.data.per_class * len(self.blocks[0]), self.frequencies
+        return {
+            "activations": max(one.backward(graph), one.forward(min(real, chunk))),
+            "features": 4 * one.width * (3 * rows + angles),
+            "characteristic functions": 4 * 5 * rows * angles,  # angle, sine, cosine, both, and a gradient
+        }
 
     def renew(self) -> None:
         """A network between the ends of a random expert; without a pool, a random one."""

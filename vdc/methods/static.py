@@ -73,6 +73,11 @@ class StaticDC(DC):
         spec = self.spec
         return replace(ClipSpec(), frames=1, size=spec.size, stride=spec.stride)
 
+    @property
+    def longest(self) -> int:
+        """A single frame."""
+        return 1
+
     def view(self, clips: Tensor, starts: Tensor | None) -> Tensor:
         """Stills as they are: only students see them repeated."""
         return clips
