@@ -191,6 +191,7 @@ def test_items_are_learnt_through_the_interpolator(toy_root, parametric):  # noq
         (TWO, {"segments": 2, "real_frames": 3, "stretch": False}, "does not divide the 3 frames seen"),
         (SPEC, {"segments": 0}, "segments must be at least 1"),
         (SPEC, {"real_frames": 2}, "real_frames 2: set data.spec.interpolation"),
+        (TWO, {"real_frames": 4, "stretch": False}, "last maps of 2 and of 4 frames differ in size"),
         (TWO, {"real_frames": 5}, "real_frames 5 must be in 1..4"),
         (
             replace(TWO, interpolation="linear_ends"),

@@ -208,6 +208,14 @@ class Classwise(BlockCondenser):
 
     # -- both sides ---------------------------------------------------------------------------------------
 
+    def same_length(self, features: str) -> None:
+        """Refuse to compare features that grow with the frames, of sides of different length."""
+        if len(frames := sorted({view.frames for view in self.views.values()})) > 1:
+            raise ValueError(
+                f"model.init_args.stretch false: {features} of {frames[0]} and of {frames[1]} frames differ in size: "
+                "leave real_frames out, stretch, or compare features: pooled (DM) or gradients (DC, DSA, IDC)"
+            )
+
     def view(self, clips: Tensor, starts: Tensor | None) -> Tensor:
         """Items, or real clips of `real_frames`, as they are compared; each known by its length."""
         return apply_view(clips, self.views[clips.shape[2]], starts, self.interpolator)

@@ -56,6 +56,8 @@ class DM(Classwise):
     ) -> None:
         super().__init__(num_classes, spec, **options)
         self.features = features
+        if features == "embed":
+            self.same_length("last maps")
 
     def prepare(self) -> None:
         """Build the network, whose weights nothing here differentiates."""
@@ -152,6 +154,7 @@ class NCFM(Classwise):
         )
         if frequencies < 1:
             raise ValueError(f"model.init_args.frequencies must be at least 1, got {frequencies}")
+        self.same_length("last maps")
         self.frequencies, self.weight, self.calibration = frequencies, weight, calibration
 
     def prepare(self) -> None:
