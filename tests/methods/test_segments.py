@@ -223,3 +223,15 @@ def test_a_network_that_takes_no_such_pieces_is_said(toy_root):  # noqa: F811
 def test_methods_on_whole_trajectories_have_no_segments():
     with pytest.raises(TypeError, match="segments"):
         MTT(K, SPEC, experts="nowhere", segments=2)
+
+
+@pytest.mark.parametrize("stretch", [True, False])
+def test_frame_networks_take_segments_of_any_length(toy_root, stretch):  # noqa: F811
+    options = TINY | {"net": "cnn_gru", "net_options": {"crop": 12}, "features": "pooled", "segments": 2}
+    model = DM(K, TWO, real_frames=4, stretch=stretch, optimizer=sgd(1.0), **options)
+    start = toy(toy_root, TWO, per_class=1)
+    before = start.sample(1, 0)
+    after = fit(model, start).memory.render(torch.arange(K))[0]
+    change = (after - before.squeeze(1)).abs()
+    assert change[..., 2:14, 2:14].max() > 0.02  # more than rounding to a grey level
+    assert change[..., :2, :].max() < 0.01

@@ -1,6 +1,7 @@
 """What a piece of work holds in memory, measured by doing it once."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +34,9 @@ def layer_bytes(net: nn.Module, work: Callable[[], object]) -> list[int]:
     """Bytes that every layer of a network gives out while `work` runs it."""
     sizes: list[int] = []
 
-    def measure(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        sizes.append(output.numel() * output.element_size())
+    def measure(layer: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
+        main: Tensor = output[0] if isinstance(output, tuple) else output  # recurrent layers add their states
+        sizes.append(main.numel() * main.element_size())
 
     leaves = [layer for layer in net.modules() if not list(layer.children())]
     handles = [layer.register_forward_hook(measure) for layer in leaves]
