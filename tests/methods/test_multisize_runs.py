@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tests.methods.test_multisize import METHODS, K, N, data, judges, make, run, sgd  # noqa: F401
+from tests.methods.test_multisize import Before, K, N, data, held_at, judges, make, run, sgd  # noqa: F401
 from tests.methods.test_trajectory import Sgd
 from tests.methods.tiny import SPEC, fit, register, toy, toy_root  # noqa: F401
 from vdc.condensed.format import load
@@ -208,6 +208,22 @@ def test_what_items_share_is_kept_while_any_item_is_frozen():
         assert parts[id(p)].tolist() == [3, 4]
     assert all(parts[id(p)] is ... for p in memory.integrator.parameters())
     assert len(parts) == len(list(memory.parameters()))
+
+
+@pytest.mark.parametrize("name", ["dm", "mtt"])
+def test_a_frozen_item_of_stills_and_motions_renders_the_same(name, judges, data):  # noqa: F811
+    before = Before()
+    memory = partial(StaticDynamic, statics=1, dynamics=2, lr_static=0.5, budget=0)
+    run(
+        name, judges, data, wrap=held_at(2, 1), memory=memory, trainer={"callbacks": [before]},
+        **FAST.get(name, {}),
+    )  # fmt: skip
+    first, last = before.values
+    for key in first:
+        own = first[key].view(K, N, -1) if "." not in key else first[key]
+        now = last[key].view(own.shape)
+        assert now.equal(own) if "." in key else now[:, 0].equal(own[:, 0])
+        assert "." in key or not now[:, 1].equal(own[:, 1])
 
 
 def test_packed_items_are_frozen_whole():
