@@ -69,10 +69,10 @@ def pretrain(args: list[str]) -> None:
     if given.net == "interpolator":
         del options["net"]
         errors = interpolating.pretrain_interpolator(**options)["error"].items()
-        found = "; ".join(
+        told = "; ".join(
             f"{keys}: " + ", ".join(f"{how} {e:.3f}" for how, e in by.items()) for keys, by in errors
         )
-        say(f"interpolator {given.out}: squared error of the test clips by key frames: {found}")
+        say(f"interpolator {given.out}: squared error of the test clips by key frames: {told}")
         return
     info = training.pretrain(**options)
     say(f"teacher {given.out}: top-1 {info['test']['top1']:.1f} % of the test videos")

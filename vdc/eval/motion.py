@@ -42,9 +42,10 @@ def feature_distance(net: Any, clips: Tensor) -> Tensor:
     """
     n, _, frames = clips.shape[:3]
     single = clips.transpose(1, 2).flatten(0, 1)[:, :, None]  # (N * T, C, 1, H, W)
-    found = [net.features(part.expand(-1, -1, frames, -1, -1)) for part in single.split(CHUNK)]
+    found = [net.features(part.expand(-1, -1, frames, -1, -1)) for part in torch.split(single, CHUNK)]
     features = torch.cat(found).float().view(n, frames, -1)
-    return torch.linalg.vector_norm(features.diff(dim=1), dim=2).mean(1)
+    steps: Tensor = torch.linalg.vector_norm(features.diff(dim=1), dim=2)
+    return steps.mean(1)
 
 
 def class_distances(data: RealData, teacher: str, seed: int = 0) -> dict[str, float]:

@@ -53,7 +53,8 @@ class Recovery(LightningModule):
         """One step of the network."""
         rng = generator(self.seed, "keys", self.global_step)
         keys = self.net.keys[int(torch.randint(len(self.net.keys), (), generator=rng))]
-        loss = (self.net(duplicated(batch.clips, keys)) - batch.clips).square().mean()
+        made: Tensor = self.net(duplicated(batch.clips, keys))
+        loss = (made - batch.clips).square().mean()
         self.log("train/error", loss.detach(), on_step=False, on_epoch=True)
         return loss
 

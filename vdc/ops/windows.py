@@ -117,7 +117,7 @@ def pieces(clips: Tensor, count: int) -> Tensor:
     Returns:
         (N * count, C, T / count, H, W).
     """
-    return clips if count == 1 else clips.unflatten(2, (count, -1)).transpose(1, 2).flatten(0, 1)
+    return clips if count == 1 else torch.stack(clips.chunk(count, 2), 1).flatten(0, 1)
 
 
 def interpolate(clips: Tensor, frames: int, kind: Interpolation) -> Tensor:
