@@ -50,7 +50,7 @@ def join(sets: list[str], out: str) -> None:
 
 def class_major(parts: list[Tensor], classes: int) -> Tensor:
     """Rows of several sets (K * n_i, ...), all of them class by class."""
-    return torch.cat([part.unflatten(0, (classes, -1)) for part in parts], 1).flatten(0, 1)
+    return torch.cat([part.view(classes, -1, *part.shape[1:]) for part in parts], 1).flatten(0, 1)
 
 
 def kind(part: CondensedSet) -> dict[str, Any]:

@@ -103,10 +103,10 @@ def evaluate_sizes(
     stored = load(condensed)
     for size in ipc:
         stored.rows(size)
-    results = []
-    for size in ipc or [None]:
-        own = f"{name}-ipc{size}" if name is not None and len(ipc) > 1 else name
-        results += evaluate(condensed, data, ipc=size, name=own, **options)
+    results, sizes = [], list[int | None](ipc)
+    for one in sizes or [None]:
+        own = f"{name}-ipc{one}" if name is not None and len(ipc) > 1 else name
+        results += evaluate(condensed, data, ipc=one, name=own, **options)
     return results
 
 

@@ -17,6 +17,7 @@ from vdc.ops.files import atomic_write
 Kind = Literal["separate", "joined", "prefix", "multi-size", "selection"]
 Made = Literal["plain", "joined", "multi-size"]
 Result = tuple[str, dict[str, Any]]  # file and what it holds
+Group = tuple[str, str, str, str]  # method, labels, student, protocol
 Runs = dict[tuple[Any, int], dict[int, list[float]]]  # (set or seed, student's seed) -> items -> top-1
 
 KINDS: dict[Kind, str] = {
@@ -66,7 +67,7 @@ def title(held: dict[str, Any]) -> str:
 
 def curves(results: Sequence[Result]) -> list[Curve]:
     """Curves of all methods that were evaluated at two sizes or more, in the order of `KINDS`."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[Group, list[dict[str, Any]]] = defaultdict(list)
     for _, held in results:
         if held["ipc"] is not None:
             protocol = held["protocol"]
@@ -103,7 +104,7 @@ def whole(held: dict[str, Any]) -> int:
     return int(held.get("stored_ipc", held["ipc"]))
 
 
-def curve(group: tuple[str, ...], kind: Kind, members: Sequence[dict[str, Any]]) -> Curve | None:
+def curve(group: Group, kind: Kind, members: Sequence[dict[str, Any]]) -> Curve | None:
     """The curve of some results over the sizes that all runs have; `None` of less than two."""
     runs: Runs = defaultdict(lambda: defaultdict(list))
     cost: dict[int, list[int]] = defaultdict(list)
@@ -218,6 +219,6 @@ def plot(found: Sequence[Curve], path: Path) -> None:
         figure.savefig(temporary, dpi=150)
 
 
-def group_of(one: Curve) -> tuple[str, str, str, str]:
+def group_of(one: Curve) -> Group:
     """Method, labels, student and protocol."""
     return one.method, one.labels, one.student, one.protocol
