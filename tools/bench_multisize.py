@@ -1,0 +1,154 @@
+"""A step of every method with multi-size against one without: mean over an interval, its measured steps included.
+
+    python tools/bench_multisize.py [--methods dm dc ...] [--device cuda] [--ipc 5] [--frames 8] [--size 48]
+
+Toy videos, decoded once. The prefix is held at the middle size, and one item less than that is frozen. Both sides
+run in turn in one process; on a CPU times are of the process, so that other load does not count.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from vdc.data.toy import ToyData
+from vdc.methods import DATM, DC, DM, IDC, MTT, Condenser, FRePo, Statistics, multisize
+from vdc.methods.multisize import MultiSize, Prefixes
+from vdc.nets import build, save_teacher
+from vdc.nets.trajectory import Recorder, describe
+from vdc.ops.files import write_json
+from vdc.spec import ClipSpec
+
+NET: dict[str, Any] = {"net": "minic3d", "net_options": {"norm": "in", "dropout": 0.0, "width": 0.5}}
+AIMS = {"dm": 1.15}  # others 2
+METHODS = ("dm", "dc", "idc", "frepo", "edc", "mtt", "datm")
+
+
+class Clock(Callback):
+    """Seconds of every step."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.seconds = device, list[float]()
+
+    def now(self) -> float:
+        """Of the process, or of the wall where a device works."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Start."""
+        self.start = self.now()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop."""
+        self.seconds.append(self.now() - self.start)
+
+
+class Middle(Prefixes):
+    """Always the middle size, with one item less frozen."""
+
+    def choose(self, reduce: Any = None) -> None:
+        """Forget what was measured, and stay."""
+        self.sums.zero_()
+        self.switch(torch.full_like(self.size, self.items // 2))
+        self.retired[:, self.items // 2 - 1] = True
+
+
+def made(folder: Path, data: ToyData, spec: ClipSpec) -> tuple[str, str]:
+    """Folders of experts and of a teacher, with random weights."""
+    net = build("minic3d", data.num_classes, spec, **NET["net_options"])
+    recorder = Recorder(folder / "experts/0.partial", net, 2, "fp32")
+    for epoch in range(3):
+        net.reset_parameters("default", torch.Generator().manual_seed(epoch))
+        recorder.write(epoch, net)
+    write_json(folder / "experts/experts.json", describe(net, data.classes, 2, "fp32", {}))
+    recorder.finish(folder / "experts", 0, {})
+    teacher = build("minic3d", data.num_classes, spec, width=0.5)
+    save_teacher(folder / "teacher", teacher, {"classes": data.classes})
+    return str(folder / "experts"), str(folder / "teacher")
+
+
+def condenser(
+    name: str, data: ToyData, spec: ClipSpec, ipc: int, judges: tuple[str, str], **given: Any
+) -> Condenser:
+    """A method as in its config for small sets."""
+    given |= {"ipc": ipc, "optimizer": partial(torch.optim.Adam, lr=0.02)}
+    stretch = {"experts": judges[0], "syn_steps": 5, "max_start_epoch": 1, "step_size": 0.1}
+    makers = {
+        "dm": partial(DM, **NET),
+        "dc": partial(DC, **NET, outer=1, inner=1),
+        "idc": partial(IDC, **NET, outer=10, inner=2, init="noise"),
+        "frepo": partial(FRePo, **NET),
+        "edc": partial(Statistics, teachers=[judges[1]]),
+        "mtt": partial(MTT, **stretch, batch_syn=2 * data.num_classes),
+        "datm": partial(DATM, **stretch, batch_syn=2 * data.num_classes),
+    }
+    return makers[name](data.num_classes, spec, **given)
+
+
+def step(name: str, plan: MultiSize | None, args: argparse.Namespace, *given: Any) -> float:
+    """Mean seconds of the steps of one interval, after one more."""
+    data, spec, judges = given
+    steps = args.interval + args.average
+    limit = {} if name in ("mtt", "datm", "frepo") else {"iterations": steps}
+    model = condenser(name, data, spec, args.ipc, judges, multisize=plan, **limit)
+    model.on_fit_end = lambda: None  # type: ignore[method-assign]
+    clock = Clock(args.device)
+    Trainer(
+        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        accelerator="gpu" if args.device == "cuda" else "cpu", devices=1, callbacks=[clock],
+        max_steps=steps, use_distributed_sampler=False,
+    ).fit(model, datamodule=data)  # fmt: skip
+    return statistics.fmean(clock.seconds[-args.interval :])
+
+
+def main() -> None:
+    """Print a line per method."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    sizes = (
+        ("ipc", 5),
+        ("frames", 8),
+        ("size", 48),
+        ("per_class", 8),
+        ("interval", 20),
+        ("average", 5),
+        ("rounds", 2),
+    )
+    for name, value in sizes:
+        parser.add_argument(f"--{name}", type=int, default=value)
+    args = parser.parse_args()
+    spec = ClipSpec(frames=args.frames, size=args.size, stride=1)
+    multisize.Prefixes = Middle  # type: ignore[misc]
+    plan = MultiSize(interval=args.interval, average=args.average)
+    with tempfile.TemporaryDirectory() as folder:
+        data = ToyData(
+            f"{folder}/toy", spec, train_videos=10, test_videos=1, per_class=args.per_class, batch_size=64, cache="ram"
+        )  # fmt: skip
+        data.prepare_data()
+        judges = made(Path(folder), data, spec)
+        for name in args.methods:
+            plain, multi = list[float](), list[float]()
+            for _ in range(args.rounds):
+                plain.append(step(name, None, args, data, spec, judges))
+                multi.append(step(name, plan, args, data, spec, judges))
+            a, b = min(multi), min(plain)
+            aim = AIMS.get(name, 2.0)
+            print(
+                f"{name}: step {a:.3f} s with, {b:.3f} s without: ratio {a / b:.2f} (aim {aim})", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
