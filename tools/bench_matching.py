@@ -3,18 +3,20 @@
     python tools/bench_matching.py [--device cuda] [--classes 10] [--per_class 32] [--frames 8] [--size 48]
 
 Both sides run in turn in one process, on clips that are in memory; the table gives medians and their ratio.
-Peak memory is measured in a process of its own for every number of classes, and given without what the items
-take.
+Peak memory is measured in a process of its own for every number of classes, one item each.
 """
 
 import argparse
-import resource
+import ctypes
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -30,6 +32,7 @@ from vdc.spec import ClipSpec, RawBatch
 
 NET: dict[str, Any] = {"net": "minic3d", "net_options": {"norm": "in"}}
 STEPS, ROUNDS = 4, 3
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class InMemory(RealData):
@@ -60,7 +63,14 @@ class InMemory(RealData):
         """None."""
         return []
 
-    def by_key(self, keys: Any, seed: int, batch_size: int | None = None, stored: bool = False) -> Any:
+    def by_key(
+        self,
+        keys: Any,
+        seed: int,
+        batch_size: int | None = None,
+        stored: bool = False,
+        frames: int | None = None,
+    ) -> Any:
         """One class per batch."""
         return self._batches(keys)
 
@@ -130,16 +140,48 @@ def bare(data: InMemory, spec: ClipSpec, device: str, chunk: int) -> list[float]
     return seconds[1:]
 
 
+class Resident(Thread):
+    """The most host memory that is resident while a block runs, looked at every millisecond.
+
+    Not `ru_maxrss`: that never falls, so it holds what imports took, and what the parent process had.
+    """
+
+    def __enter__(self) -> "Resident":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free already is given back first
+        self.start_bytes = self.most = self.now()
+        self.over = Event()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
+
+    @staticmethod
+    def now() -> int:
+        """Bytes."""
+        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+    def run(self) -> None:
+        """Look until it is over."""
+        while not self.over.wait(0.001):
+            self.most = max(self.most, self.now())
+
+
 def peak(num_classes: int, args: argparse.Namespace) -> float:
-    """MiB at most while two steps run, without pixels, gradient, momentum, and rendered clips."""
+    """MiB at most while two steps run, above what was there before."""
     spec = ClipSpec(frames=args.frames, size=args.size)
     data = InMemory(num_classes, args.per_class, spec)
-    items = 5 * 4 * num_classes * 3 * spec.frames * spec.size**2
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours(data, spec, args.device, args.chunk, steps=2)
+    ours(
+        InMemory(1, args.per_class, spec), spec, args.device, args.chunk, steps=2
+    )  # what a first run loads stays
     if args.device == "cuda":
-        return (torch.cuda.max_memory_allocated() - items) / 2**20
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10 - items / 2**20
+        torch.cuda.reset_peak_memory_stats()
+        ours(data, spec, args.device, args.chunk, steps=2)
+        return torch.cuda.max_memory_allocated() / 2**20
+    with Resident() as resident:
+        ours(data, spec, args.device, args.chunk, steps=2)
+    return (resident.most - resident.start_bytes) / 2**20
 
 
 def main() -> None:
@@ -163,10 +205,19 @@ def main() -> None:
         least += bare(data, spec, args.device, args.chunk)
     a, b = statistics.median(mine), statistics.median(least)
     print(f"DM step {a:.3f} s, bare forwards and backward {b:.3f} s: ratio {a / b:.2f} (aim 1.10)")
-    for count in (1, 2, 4, 8):
-        command = [sys.executable, __file__, *sys.argv[1:], "--peak_of", str(count * args.classes)]
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
-        print(f"{count * args.classes} classes: peak {found} MiB beside the items")
+    peaks = dict[int, float]()
+    for count in (args.classes, 2 * args.classes, 4 * args.classes, 8 * args.classes):
+        command = [sys.executable, __file__, *sys.argv[1:], "--peak_of", str(count)]
+        peaks[count] = float(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+        )
+        print(f"{count} classes: peak {peaks[count]:.0f} MiB")
+    growth = (peaks[8 * args.classes] - peaks[args.classes]) / (7 * args.classes)
+    item = 4 * 3 * spec.frames * spec.size**2 / 2**20
+    print(
+        f"a class adds {growth:.2f} MiB: {growth / item:.1f} x its item (pixels, gradient, momentum, rendered, seen); "
+        f"its {args.per_class} real clips would be {args.per_class * item:.2f} MiB, and twice that as read and seen"
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import json
 import shutil
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -105,43 +106,99 @@ def pretrain_experts(
     """
     if experts < 1 or first < 0:
         raise ValueError(f"--experts must be at least 1 and --first at least 0, got {experts} and {first}")
-    settled = (protocol or named("teacher")).with_labels("hard")
+    settled, numbers = (protocol or named("teacher")).with_labels("hard"), range(first, first + experts)
     follow(data, settled)
-    numbers = range(first, first + experts)
-    folder = Path(out)
-    network = build(net, data.num_classes, data.spec, **(net_options or {}))
-    missing = [n for n in numbers if not info_file(folder, n).is_file()]
-    needed = len(missing) * (settled.epochs + 1) * snapshot_bytes(network, snapshots)
+    plan = Plan(net, data, Path(out), settled, numbers, snapshots, seed, net_options or {})
     if dry_run:
-        print("\n".join(cost(network, settled.epochs, experts, snapshots, data.batch_size)))
-        print(
-            f"this run: {len(missing)} experts to train, {needed / MB:,.0f} MB; "
-            f"free at {folder}: {free_bytes(folder) / MB:,.0f} MB"
-        )
+        print("\n".join(plan.cost()))
         return []
-    data.setup("test")  # hours before the test would find that there is nothing to test on
-    if free_bytes(folder) < needed:
-        raise OSError(
-            f"{len(missing)} experts take {needed / MB:,.0f} MB at {folder}, where "
-            f"{free_bytes(folder) / MB:,.0f} MB are free: set --snapshots fp16 or fewer --experts"
-        )
-    recipe = {
-        "protocol": asdict(settled),
-        "seed": seed,
-        "batch_size": data.batch_size,
-        "source": data.fingerprint(),
-    }
-    common = describe(network, data.classes, settled.epochs, snapshots, recipe)
-    if first_process():
-        _claim(folder, common)
-    wait_for_all()
-    running = Running(trainer, progress, checkpoint_every)
+    missing, running = plan.open(), Running(trainer, progress, checkpoint_every)
     for place, number in enumerate(missing, 1):
-        own = derive(seed, "expert", number)
-        module = EvalModule(net, data.num_classes, data.spec, settled, own, net_options)
-        title = f"expert {number} ({place}/{len(missing)})"
-        _train(module, _reseeded(data, own), folder, number, snapshots, running, title)
-    return [read_json(info_file(folder, number)) for number in numbers]
+        plan.train(number, running, f"expert {number} ({place}/{len(missing)})")
+    return [read_json(info_file(plan.folder, number)) for number in plan.numbers]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Experts of one folder.
+
+    Args:
+        net: name of the network.
+        data: the real videos.
+        folder: of the experts.
+        protocol: how they are trained.
+        numbers: of the experts.
+        precision: of the stored parameters.
+        seed: of everything random, together with an expert's number.
+        net_options: further arguments of the network.
+    """
+
+    net: str
+    data: RealData
+    folder: Path
+    protocol: Protocol
+    numbers: range
+    precision: Precision
+    seed: int
+    net_options: dict[str, Any]
+
+    @cached_property
+    def network(self) -> VideoNet:
+        """One of them, untrained."""
+        return build(self.net, self.data.num_classes, self.data.spec, **self.net_options)
+
+    @property
+    def missing(self) -> list[int]:
+        """Those that are not trained yet."""
+        return [number for number in self.numbers if not info_file(self.folder, number).is_file()]
+
+    @property
+    def needed(self) -> int:
+        """Bytes that these will take."""
+        return len(self.missing) * (self.protocol.epochs + 1) * snapshot_bytes(self.network, self.precision)
+
+    def cost(self) -> list[str]:
+        """What all of them take, and what this run adds."""
+        every = cost(
+            self.network, self.protocol.epochs, len(self.numbers), self.precision, self.data.batch_size
+        )
+        return [
+            *every,
+            f"this run: {len(self.missing)} experts to train, {self.needed / MB:,.0f} MB; "
+            f"free at {self.folder}: {free_bytes(self.folder) / MB:,.0f} MB",
+        ]
+
+    def open(self) -> list[int]:
+        """The experts to train, once the folder is known to be theirs and to have the room.
+
+        Raises:
+            ValueError: it holds experts of another training.
+            OSError: the disk lacks the room.
+        """
+        data, missing, needed, free = self.data, self.missing, self.needed, free_bytes(self.folder)
+        data.setup("test")  # hours before the test would find that there is nothing to test on
+        if free < needed:
+            raise OSError(
+                f"{len(missing)} experts take {needed / MB:,.0f} MB at {self.folder}, where "
+                f"{free / MB:,.0f} MB are free: set --snapshots fp16 or fewer --experts"
+            )
+        recipe = {
+            "protocol": asdict(self.protocol),
+            "seed": self.seed,
+            "batch_size": data.batch_size,
+            "source": data.fingerprint(),
+        }
+        if first_process():
+            common = describe(self.network, data.classes, self.protocol.epochs, self.precision, recipe)
+            _claim(self.folder, common)
+        wait_for_all()
+        return missing
+
+    def train(self, number: int, running: Running, title: str) -> None:
+        """Train and test one, or go on with it."""
+        own, data = derive(self.seed, "expert", number), self.data
+        module = EvalModule(self.net, data.num_classes, data.spec, self.protocol, own, self.net_options)
+        _train(module, _reseeded(data, own), self.folder, number, self.precision, running, title)
 
 
 def _reseeded(data: RealData, seed: int) -> RealData:
