@@ -128,3 +128,15 @@ def test_students_train_on_it_beside_a_twin_that_has_one_too(stretched):
     assert found[0]["classes"] == CLASSES
     again = evaluate(folder, Short(), ["tiny"], [0], quick, random_twin=True, **QUICK)
     assert [result["seconds"] for result in again] == [result["seconds"] for result in found]
+
+
+def test_frame_networks_are_students_under_the_published_protocol(condensed):
+    data = Videos(clips=2)
+    protocol = named("s2d", epochs=2, test_passes=2, checks=1)
+    found = evaluate(
+        condensed, data, ["cnn_gru", "cnn_lstm"], [0], protocol, net_options={"crop": 8}, **QUICK
+    )
+    assert [result["student"] for result in found] == ["cnn_gru", "cnn_lstm"]
+    assert [result["test_videos"] for result in found] == [24, 24]  # two random clips of each of 12 videos
+    assert data.passes == 2
+    assert found[0]["protocol"]["standardise"]

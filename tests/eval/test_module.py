@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from tests.eval.conftest import SPEC, K, Tiny, Videos
 from vdc.eval.module import EvalModule, objective, parameter_groups
 from vdc.eval.settings import Protocol, lr_factor
+from vdc.ops.pixels import to_clips
 from vdc.spec import Batch
 
 QUIET = {
@@ -238,3 +239,21 @@ def test_two_processes_average_gradients_and_count_every_video_once():
     videos = batch_of(7, 3)
     hits = (expected(videos.clips).argmax(1) == videos.labels).sum()
     assert float(trainer.callback_metrics["val/top1"]) == pytest.approx(100 * int(hits) / 7, abs=1e-3)
+
+
+def test_passes_score_every_clip_on_its_own():
+    """Three clips of each video: with passes 36 scores, without them 12 of mean probabilities."""
+    videos = Videos(clips=3)
+    found = {}
+    for passes in (0, 3):
+        protocol = Protocol(epochs=1, test_passes=passes, augment="none", standardise=False)
+        module = EvalModule("tiny", K, SPEC, protocol, seed=4)
+        Trainer(**QUIET).test(module, datamodule=videos, verbose=False)
+        found[passes] = module.outcome()
+    clips = to_clips(videos.frames.flatten(0, 1))
+    with torch.no_grad():
+        best = module.net.eval()(clips).argmax(1)
+    right = (best == videos.labels.repeat_interleave(3)).float()
+    assert found[3]["top1"] == pytest.approx(100 * float(right.mean()), abs=1e-3)
+    assert found[3]["top5"] == 100
+    assert (found[0]["videos"], found[3]["videos"]) == (12, 36)

@@ -68,7 +68,7 @@ def test_cross_entropy_refuses_soft_labels(labels):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("epochs", 0), ("lr", 0.0), ("lr", -0.1), ("cutmix", 1.5), ("ema", 1.0), ("crop_scale", (0.5, 0.2)),
-     ("batch_size", 0), ("milestones", (1.0,)), ("warmup_epochs", -1)],
+     ("batch_size", 0), ("milestones", (1.0,)), ("warmup_epochs", -1), ("test_passes", -1)],
 )  # fmt: skip
 def test_impossible_settings_are_refused_by_name(field, value):
     with pytest.raises(ValueError, match=f"protocol.{field}"):
