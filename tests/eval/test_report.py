@@ -7,6 +7,8 @@ import pytest
 
 from tests.eval.conftest import CLASSES
 from vdc.eval.report import as_markdown, plot, report
+from vdc.nets import build, save_teacher
+from vdc.spec import ClipSpec
 
 
 def result(method="RDED", ipc=1, top1=(30.0, 32.0), total=1000, student="minic3d", labels="hard"):
@@ -117,13 +119,17 @@ def test_a_teacher_is_a_bound_of_its_own_network(tmp_path):
         "source": {"train": {"videos": 7}},
         "test": {"top1": 80.0, "top5": 100.0, "still_top1": 30.0, "videos": 5},
         "classes": ["a", "b"],
-        "spec": {"frames": 2, "size": 4},
-        "net": "minic3d",
-        "net_options": {"dropout": 0.0},
         "recipe": {"seed": 3, "protocol": {"name": "teacher", "labels": "hard"}},
     }
-    (tmp_path / "teacher.json").write_text(json.dumps(info))
+    save_teacher(tmp_path, build("cnn_mean", 2, ClipSpec(frames=2, size=32)), info)
     (row,) = report([str(tmp_path)], show=False)
     assert (row.method, row.ipc, row.seeds, row.top1, row.single_frame) == ("full data", None, 1, 80.0, 30.0)
-    assert row.bytes == 7 * (2 * 4 * 4 * 3 + 1)  # clips, and one byte per label
+    assert row.bytes == 7 * (2 * 32 * 32 * 3 + 1)  # clips, and one byte per label
     assert row.accuracy_ratio == 1.0
+    own = result(student="cnn_mean", top1=(20.0,)) | {"classes": ["a", "b"], "test_videos": 5}
+    own["spec"] |= {"frames": 2, "size": 32}
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    (tmp_path / "other.json").write_text(json.dumps(own | {"net_options": {"crop": 24}}))
+    ratios = {row.source: row.accuracy_ratio for row in report([str(tmp_path)], show=False)}
+    assert ratios[str(tmp_path / "own.json")] == 0.25  # options that are not given are the defaults
+    assert ratios[str(tmp_path / "other.json")] is None

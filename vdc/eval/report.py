@@ -18,6 +18,7 @@ from vdc.eval.results import FORMAT
 from vdc.eval.sizes import as_table as as_size_table
 from vdc.eval.sizes import curves, title
 from vdc.eval.sizes import write as write_sizes
+from vdc.nets import settings
 from vdc.nets.teacher import INFO
 from vdc.ops.files import atomic_write, read_json
 from vdc.spec import ClipSpec
@@ -156,7 +157,7 @@ def as_bound(info: dict[str, Any]) -> dict[str, Any]:
         "train_videos": videos,
         "test_videos": info["test"]["videos"],
         "student": info["net"],
-        "net_options": info["net_options"],
+        "net_options": info["options"],
         "protocol": info["recipe"]["protocol"],
         "seeds": [info["recipe"]["seed"]],
         **scores,
@@ -180,7 +181,7 @@ def bound_key(held: dict[str, Any]) -> tuple[Any, ...]:
     """What a full-data bound must share with a result to be its bound."""
     return (
         held["student"],
-        tuple(sorted(held["net_options"].items())),
+        tuple(sorted(settings(held["student"], **held["net_options"]).items())),
         tuple(held["classes"]),
         held["spec"]["frames"],
         held["spec"]["size"],

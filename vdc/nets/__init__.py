@@ -2,7 +2,7 @@
 
 from vdc.nets.base import Scheme, VideoNet, channels_last
 from vdc.nets.teacher import Teacher, load_teacher, save_teacher, taps
-from vdc.nets.zoo import build, names
+from vdc.nets.zoo import build, names, settings
 
 __all__ = [
     "Scheme",
@@ -13,5 +13,6 @@ __all__ = [
     "load_teacher",
     "names",
     "save_teacher",
+    "settings",
     "taps",
 ]

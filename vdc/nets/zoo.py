@@ -95,8 +95,7 @@ def build(name: str, num_classes: int, spec: ClipSpec, **options: object) -> Vid
         raise ValueError(f"net {name!r} is unknown: did you mean {', '.join(near)}?")
     if num_classes < 1:
         raise ValueError(f"net {name}: num_classes must be at least 1, got {num_classes}")
-    maker = OWN.get(name) or partial(TorchvisionNet, name=name)
-    known = inspect.signature(maker).parameters.keys() - {"num_classes", "spec"} - maker.keywords.keys()
+    maker, known = _maker(name), settings(name).keys()
     if unknown := sorted(options.keys() - known):
         allowed = f"its options are {', '.join(sorted(known))}" if known else "it has none"
         raise ValueError(f"net {name} has no option {unknown[0]!r}: {allowed}")
@@ -108,6 +107,19 @@ def build(name: str, num_classes: int, spec: ClipSpec, **options: object) -> Vid
     net.to_empty(device="cpu")
     net.reset_parameters("default", torch.default_generator)
     return net
+
+
+def _maker(name: str) -> partial[Any]:
+    """What makes networks of a name."""
+    return OWN.get(name) or partial(TorchvisionNet, name=name)
+
+
+def settings(name: str, **options: object) -> dict[str, object]:
+    """All options of a network: those given, and the defaults of the others."""
+    maker = _maker(name)
+    known = inspect.signature(maker).parameters.values()
+    fixed = {"num_classes", "spec", *maker.keywords}
+    return {option.name: option.default for option in known if option.name not in fixed} | options
 
 
 def _takes(net: VideoNet) -> bool:
