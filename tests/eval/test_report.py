@@ -114,6 +114,16 @@ def test_what_cannot_be_read_is_said(runs, tmp_path, monkeypatch, dirs, paper, m
         report(dirs, published=paper, show=False)
 
 
+def test_sets_of_one_method_are_told_apart_by_their_folders(tmp_path):
+    held = {"edc-1": result(), "sre2l-1": result(top1=(10.0,)), "five": result(ipc=5)}
+    for name, content in held.items():
+        folder = tmp_path / name / "condensed" / "evaluations"
+        folder.mkdir(parents=True)
+        (folder / "hard.json").write_text(json.dumps(content))
+    methods = [row.method for row in report([str(tmp_path)], show=False)]
+    assert methods == ["RDED (edc-1)", "RDED (sre2l-1)", "RDED"]
+
+
 def test_a_teacher_is_a_bound_of_its_own_network(tmp_path):
     info = {
         "source": {"train": {"videos": 7}},

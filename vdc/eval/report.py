@@ -3,7 +3,7 @@
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -173,8 +173,31 @@ def table_rows(results: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
         for _, held in results
         if held["ipc"] is None and held["top1"]["mean"]
     }
-    rows = [row_of(name, held, bounds.get(bound_key(held))) for name, held in results]
+    rows = told_apart([row_of(name, held, bounds.get(bound_key(held))) for name, held in results])
     return sorted(set(rows), key=lambda row: (row.ipc or 0, row.method, row.labels, row.student, row.source))
+
+
+def told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Name the folder beside the method where several sets of one method are alike in all else."""
+    alike: dict[tuple[Any, ...], set[str]] = {}
+    for row in rows:
+        alike.setdefault(sort_of(row), set()).add(folder_of(row))
+    several = [len(alike[sort_of(row)]) > 1 for row in rows]
+    return [
+        replace(row, method=f"{row.method} ({folder_of(row)})") if more else row
+        for row, more in zip(rows, several, strict=True)
+    ]
+
+
+def sort_of(row: Row) -> tuple[Any, ...]:
+    """What a line is of, but for the folder."""
+    return row.method, row.ipc, row.labels, row.student, row.protocol
+
+
+def folder_of(row: Row) -> str:
+    """The run's folder: `edc-1` of `runs/edc-1/condensed/evaluations/soft.json`."""
+    parts = [part for part in Path(row.source).parent.parts if part not in ("condensed", "evaluations")]
+    return parts[-1] if parts else ""
 
 
 def bound_key(held: dict[str, Any]) -> tuple[Any, ...]:
