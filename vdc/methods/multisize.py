@@ -63,7 +63,7 @@ class Seen(NamedTuple):
 
 
 def prefix_distances(items: Tensor, real: Tensor, ipc: int) -> Tensor:
-    """Squared distance of the mean of the first n items to the mean of real clips (He 2024, eq. 8).
+    """Squared distance of the mean of the first n items to the mean of real clips (He 2024).
 
     Args:
         items: features of all clip rows, (C * ipc * per_item, D), class-major.
