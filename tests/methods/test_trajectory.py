@@ -167,6 +167,17 @@ def test_tesla_is_exact_for_one_step_and_not_for_three(experts):
         assert torch.allclose(*found, rtol=1e-4, atol=1e-9) is same
 
 
+def test_kept_graphs_change_nothing(experts):
+    found = []
+    for keep in (1, 2, 5):
+        module = noise(opened(make(experts, DATM, keep=keep), experts))
+        value = module.loss(*module.memory.render(torch.arange(2 * K)), module.context(None))["trajectory"]
+        found.append(gradients(module, value))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert (a - b).abs().max() <= 1e-5 * a.abs().max()
+
+
 def test_a_step_size_of_nothing_gives_exactly_one(experts):
     module = noise(opened(make(experts), experts))
     with torch.no_grad():
@@ -416,6 +427,7 @@ def test_two_processes_average_over_two_experts(experts, data, tmp_path):
     [
         ({"batch_syn": 9}, "batch_syn 9 is larger than the set of 8 clips"),
         ({"syn_steps": 0}, "syn_steps must be at least 1"),
+        ({"keep": 0}, "keep must be at least 1, got 0"),
         ({"min_start_epoch": 3, "max_start_epoch": 3}, "min_start_epoch 3 must be in"),
         ({"step_size": 0.0}, "step_size 0.0 must be at least 0.001"),
         ({"cls": DATM, "start_until": 4}, "start_until 4 must be above min_start_epoch 0, and at most max"),

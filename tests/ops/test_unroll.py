@@ -74,6 +74,8 @@ def test_exact_is_full(steps, dropout):
     full = gradients("full", steps, net)
     agree(gradients("exact", steps, net), full)
     agree(gradients("exact", steps, net, offload=True), full)
+    for keep in (2, 4, 5, 9):
+        agree(gradients("exact", steps, net, keep=keep), full)
 
 
 def test_full_is_the_finite_difference():
@@ -235,10 +237,10 @@ class Saved:
         return holder.box[0]
 
 
-def peak(mode: str, steps: int) -> int:
+def peak(mode: str, steps: int, **options) -> int:
     saved = Saved()
     with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack):
-        gradients(mode, steps, network())
+        gradients(mode, steps, network(), **options)
     return saved.peak
 
 
@@ -246,6 +248,24 @@ def test_exact_keeps_one_graph_at_a_time():
     small, large = peak("exact", 2), peak("exact", 8)
     assert large - small == 6 * 2 * 3  # the row numbers of the caller's own indexing, nothing else
     assert peak("full", 8) > 3 * peak("full", 2)  # the measure sees growth where there is some
+
+
+@pytest.mark.parametrize("keep", [1, 3, 8, 20])
+def test_kept_graphs_are_not_made_again_and_take_their_memory(keep):
+    net, calls = network(), []
+    clips, labels, lr, rows, start, target = problem(8, net)
+    inner = step_loss(net, soft_loss)
+
+    def loss(*tensors):
+        calls.append(1)
+        return inner(*tensors)
+
+    batches = [(clips[r], labels[r]) for r in rows]
+    unroll(loss, start, batches, lr, lambda t: trajectory_loss(t, start, target), keep=keep)
+    assert len(calls) == 2 * 8 - min(keep, 8)
+    one, two = peak("exact", 10), peak("exact", 10, keep=2)
+    assert peak("exact", 10, keep=4) - two == pytest.approx(2 * (two - one), rel=0.01)
+    assert peak("exact", 12, keep=2) - two == 2 * 2 * 3  # of more steps, row numbers only
 
 
 def test_layout_goes_by_name():
@@ -274,5 +294,7 @@ def test_refuses():
     clips, labels, lr, _, start, _ = problem(1, net)
     with pytest.raises(ValueError, match="exact, full or tesla"):
         unroll(step_loss(net, soft_loss), start, [(clips, labels)], lr, torch.sum, "fast")
+    with pytest.raises(ValueError, match="keep must be at least 1"):
+        unroll(step_loss(net, soft_loss), start, [(clips, labels)], lr, torch.sum, keep=0)
     with pytest.raises(ValueError, match="no steps"):
         unroll(step_loss(net, soft_loss), start, [], lr, torch.sum)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,7 @@ def unroll(
     mode: Mode = "exact",
     seed: int = 0,
     offload: bool = False,
+    keep: int = 1,
 ) -> Tensor:
     """Outer loss after N plain gradient steps theta <- theta - lr * grad loss(theta, *batch).
 
@@ -88,6 +89,9 @@ def unroll(
       d lr -= g_i . lam; lam <- lam - lr h.
     * `tesla` (Cui et al., ICML 2023): the same walk with lam held, which drops what a batch changes in the
       gradients of later steps; equal to the others for one step only.
+
+    A step costs a walk 4/3 of what it costs `full`, whose graph it makes anew: three passes (a forward, and a
+    backward of two) beside the nine of a step with its second-order gradient. `keep` saves them for some steps.
 
     The walk happens here, not in `backward`, so that it sees the caller's autocast; without gradients it is
     left out.
@@ -101,12 +105,15 @@ def unroll(
         mode: see above.
         seed: of the steps' random state.
         offload: keep the theta_i in host memory.
+        keep: last steps whose graphs a walk keeps, instead of making them anew, at the memory of `full` for each.
 
     Returns:
         The outer loss, a scalar.
     """
     if mode not in ("exact", "full", "tesla"):
         raise ValueError(f"mode {mode!r}: choose exact, full or tesla")
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, the last step; got {keep}")
     if not batches:
         raise ValueError("an inner loop of no steps: there is nothing to learn from")
     theta = theta0.detach()
@@ -118,10 +125,18 @@ def unroll(
         for step in steps:
             theta = theta - lr * step.gradient(theta, step.batch, create_graph=True)
         return outer_loss(theta)
-    value, d_lr, found = _walk(steps, theta, lr.detach(), outer_loss, carry=mode == "exact", offload=offload)
+    value, d_lr, found = _walk(steps, theta, lr.detach(), outer_loss, mode == "exact", offload, keep)
     learnt = {id(t): t for step in steps for t in step.batch if t.requires_grad}
     grads = [d_lr, *(found.get(key, torch.zeros_like(t)) for key, t in learnt.items())]
     return _Attach.apply(value, grads, lr, *learnt.values())  # type: ignore[no-any-return]
+
+
+class _Graph(NamedTuple):
+    """An inner step whose gradient can be differentiated."""
+
+    start: Tensor  # theta_i
+    batch: list[Tensor]
+    gradient: Tensor
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,11 @@ class _Step:
     def leaves(self) -> list[Tensor]:
         """The batch cut off from its history, as leaves where it is learnt."""
         return [t.detach().requires_grad_(t.requires_grad) for t in self.batch]
+
+    def graph(self, start: Tensor) -> "_Graph":
+        """The step from `start` with the graph of its gradient."""
+        leaf, batch = start.detach().requires_grad_(), self.leaves()
+        return _Graph(leaf, batch, self.gradient(leaf, batch, create_graph=True))
 
     def gradient(self, theta: Tensor, batch: Sequence[Tensor], create_graph: bool = False) -> Tensor:
         """Gradient of the loss at theta, a tensor that requires it; the same random draws at every call."""
@@ -155,19 +175,25 @@ def _path(steps: Sequence[_Step], theta: Tensor, lr: Tensor, offload: bool = Fal
 
 
 def _walk(
-    steps: Sequence[_Step], theta: Tensor, lr: Tensor, outer_loss: OuterLoss, carry: bool, offload: bool
+    steps: Sequence[_Step],
+    theta: Tensor,
+    lr: Tensor,
+    outer_loss: OuterLoss,
+    carry: bool,
+    offload: bool,
+    keep: int,
 ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
     """Outer loss, its gradient in lr, and its gradient in every learnt tensor, by the tensor's id."""
-    starts = _path(steps[:-1], theta, lr, offload)
-    value, lam = theta, theta  # replaced at the last step, whose end needs no forward pass of its own
+    starts, kept = _path(steps[:-keep], theta, lr, offload), list[_Graph]()
+    end = starts.pop()
+    for step in steps[-keep:]:
+        kept.append(step.graph(end))
+        end = (kept[-1].start - lr * kept[-1].gradient).detach()
+    value = outer_loss(end.requires_grad_())
+    (lam,) = grad(value, end)
     d_lr, found = torch.zeros_like(lr), dict[int, Tensor]()
     for i, step in reversed(list(enumerate(steps))):
-        start, batch = starts.pop().to(theta.device).requires_grad_(), step.leaves()
-        g = step.gradient(start, batch, create_graph=True)
-        if i == len(steps) - 1:
-            end = (start - lr * g).detach().requires_grad_()
-            value = outer_loss(end)
-            (lam,) = grad(value, end)
+        start, batch, g = kept.pop() if kept else step.graph(starts.pop().to(theta.device))
         slope = (g * lam).sum()
         d_lr -= slope.detach()
         learnt = [
