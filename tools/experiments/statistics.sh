@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Statistics matching on grid_s1_digits beside Random and RDED: labels, sizes and the ablations of EDC.
 # Needs what selection.sh leaves (its teacher and sets); PARTS picks from: main noise ipc5 ablations windows report.
+# All of it takes about two hours on two cores.
 source "$(dirname "$0")/common.sh"
 POOL="[$TEACHER, $OUT/teacher_i3d, $OUT/teacher_slowonly]"
 parts=" ${PARTS:-main noise ipc5 ablations windows report} "
@@ -13,7 +14,7 @@ pool() { # two residual teachers, trained briefly: 5 and 16 minutes on one core
 }
 
 all_labels() { # name, ipc: stored labels first, since a change of them is another set
-  [ -f "$OUT/$1/condensed/evaluations/soft.json" ] || soft "$1"
+  soft "$1"
   views "$1"
   for labels in hard soft views; do students "$1" "$2" $labels; done
 }
@@ -36,11 +37,16 @@ if [[ $parts == *" noise "* ]]; then
   condense gvbsm-1 gvbsm_grid.yaml --model.teachers "$POOL" --model.iterations 200 && all_labels gvbsm-1 1
 fi
 if [[ $parts == *" ipc5 "* ]]; then
+  soft random-5 && students random-5 5 soft
   edc edc-5 5 --model.iterations 100 && all_labels edc-5 5
 fi
 if [[ $parts == *" ablations "* ]]; then # one change each, soft labels
   pool
-  one() { edc "$1" 1 "${@:2}" && { [ -f "$OUT/$1/condensed/evaluations/soft.json" ] || soft "$1"; } && students "$1" 1 soft; }
+  one() { # name, further flags
+    edc "$1" 1 "${@:2}"
+    soft "$1"
+    students "$1" 1 soft
+  }
   one edc-alpha0 --model.alpha 0
   one edc-alpha1 --model.alpha 1
   one edc-noise --model.init noise --model.optimizer.init_args.lr 0.05 # 0.002 does not get away from noise
@@ -62,6 +68,6 @@ if [[ $parts == *" windows "* ]]; then # stride 1: 16 stored frames are the whol
     --data.spec.interpolation linear
 fi
 if [[ $parts == *" report "* ]]; then
-  vdc report "$TEACHER" "$OUT/full" "$OUT"/{random,rded}-{1,5}/condensed "$OUT"/{sre2l,gvbsm,edc}-1/condensed \
+  vdc report "$TEACHER" "$OUT/full" "$OUT"/{random,rded}-{1,5}/condensed "$OUT"/{sre2l,gvbsm}-1/condensed \
     "$OUT"/edc-*/condensed --out "$OUT/statistics"
 fi
