@@ -30,6 +30,8 @@ if [[ $parts == *" main "* ]]; then
   pool
   for method in random rded; do soft $method-1 && students $method-1 1 soft; done
   edc edc-1 1 && all_labels edc-1 1
+  edc edc-start 1 --model.iterations 1 --model.optimizer.init_args.lr 1e-9 && soft edc-start # the clips it starts from
+  for labels in hard soft; do students edc-start 1 $labels; done
 fi
 if [[ $parts == *" noise "* ]]; then
   pool
