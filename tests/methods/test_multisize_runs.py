@@ -132,9 +132,9 @@ def test_datm_judges_a_step_by_the_mean_of_both_losses(threshold, moves, judges,
 class ChildDM(DM):
     """Knows the network in a spawned process too."""
 
-    def prepare(self):
+    def setup(self, stage):
         register()
-        super().prepare()
+        super().setup(stage)
 
 
 @pytest.mark.ddp
