@@ -119,7 +119,8 @@ def settings(name: str, **options: object) -> dict[str, object]:
     maker = _maker(name)
     known = inspect.signature(maker).parameters.values()
     fixed = {"num_classes", "spec", *maker.keywords}
-    return {option.name: option.default for option in known if option.name not in fixed} | options
+    defaults: dict[str, object] = {option.name: option.default for option in known if option.name not in fixed}
+    return defaults | options
 
 
 def _takes(net: VideoNet) -> bool:
