@@ -119,7 +119,9 @@ def settings(name: str, **options: object) -> dict[str, object]:
     maker = _maker(name)
     known = inspect.signature(maker).parameters.values()
     fixed = {"num_classes", "spec", *maker.keywords}
-    defaults: dict[str, object] = {option.name: option.default for option in known if option.name not in fixed}
+    defaults: dict[str, object] = {
+        option.name: option.default for option in known if option.name not in fixed
+    }
     return defaults | options
 
 
