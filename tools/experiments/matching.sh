@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The matching family on grid_s1_digits beside Random and Herding, hard and soft labels; needs selection.sh's sets.
-# PARTS picks from: experts dm ncfm dc idc mtt datm frepo packed ipc5 report. Budgets are short, see README.md.
+# PARTS picks from: experts dm ncfm dc idc mtt datm frepo packed ipc5 report. Budgets are short: those of the grid configs.
 source "$(dirname "$0")/common.sh"
 parts=" ${PARTS:-experts packed dm ncfm dc idc mtt datm frepo ipc5 report} "
 

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ from torch import Tensor
 
 from vdc.ops.files import fresh_dir
 from vdc.ops.mp4 import write_mp4
+from vdc.ops.pixels import to_frames
 
 if TYPE_CHECKING:
-    from vdc.condensed.format import CondensedSet
+    from vdc.condensed.format import CondensedSet, Storable
 
-__all__ = ["contact_sheet", "export", "grid", "write_gif", "write_mp4"]
+__all__ = ["contact_sheet", "export", "grid", "write_gif", "write_mp4", "write_previews"]
 
+PREVIEW_CLASSES, PREVIEW_ITEMS = 16, 8
 GAP = 2  # pixels between neighbours on a sheet
 FPS = 8  # stored frames are a stride apart: real time would flash by
 
@@ -136,3 +139,20 @@ def export(
         if labels.kind != "hard":
             save_file(labels.tensors(), folder / "labels.safetensors", {"labels": json.dumps(labels.info())})
     return out
+
+
+@torch.no_grad()
+def write_previews(folder: Path, memory: "Storable", classes: Sequence[str]) -> None:
+    """`preview.png`: frames of the first clip of classes. `preview.mp4`: first clips, a row per class."""
+    per_class = memory.ipc * memory.per_item
+    columns, shown = min(per_class, PREVIEW_ITEMS), min(len(classes), PREVIEW_CLASSES)
+    rows = torch.arange(len(memory)).view(-1, per_class)[:shown, :columns].flatten()
+    device = next(chain(memory.parameters(), memory.buffers())).device
+    chunks = rows.to(device).tensor_split(shown)
+    frames = torch.cat([to_frames(memory.render(chunk)[0]).cpu() for chunk in chunks])  # (N, T, H, W, C)
+    contact_sheet(frames[::columns], classes[:shown]).save(folder / "preview.png")
+    film = grid(enlarge(frames, 96), columns)
+    loops = max(
+        1, round(4 * FPS / len(film))
+    )  # some 4 seconds: one pass of 8 frames is over before it is seen
+    write_mp4(folder / "preview.mp4", film.repeat(loops, 1, 1, 1), FPS)

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,17 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vdc.condensed.export import FPS, contact_sheet, enlarge, grid, write_mp4
+from vdc.condensed.export import write_previews
 from vdc.condensed.labels import Labels
 from vdc.ops.files import fresh_dir, read_json, sha256, write_json
-from vdc.ops.pixels import to_frames
 from vdc.spec import INTERPOLATOR, MEAN, STD, ClipSpec
 
 FORMAT, VERSION = "vdc condensed set", 1
 CLIPS, LABELS, MANIFEST = "clips.safetensors", "labels.safetensors", "manifest.json"
 SHARED = "shared."  # how tensors that belong to no item are named, e.g. a decoder's
 PACKAGES = ("vdc", "torch", "torchvision", "lightning", "numpy", "safetensors", "av")
-PREVIEW_CLASSES, PREVIEW_ITEMS = 16, 8
 
 
 class Storable(Protocol):
@@ -181,23 +178,6 @@ def _take_along(source: Path, folder: Path, manifest: dict[str, Any]) -> None:
     manifest["spec"]["interpolator"] = "."
 
 
-@torch.no_grad()
-def _write_previews(folder: Path, memory: Storable, classes: Sequence[str]) -> None:
-    """`preview.png`: frames of the first clip of classes. `preview.mp4`: first clips, a row per class."""
-    per_class = memory.ipc * memory.per_item
-    columns, shown = min(per_class, PREVIEW_ITEMS), min(len(classes), PREVIEW_CLASSES)
-    rows = _prefix_rows(len(classes), per_class, columns)[: shown * columns]
-    device = next(chain(memory.parameters(), memory.buffers())).device
-    chunks = rows.to(device).tensor_split(shown)
-    frames = torch.cat([to_frames(memory.render(chunk)[0]).cpu() for chunk in chunks])  # (N, T, H, W, C)
-    contact_sheet(frames[::columns], classes[:shown]).save(folder / "preview.png")
-    film = grid(enlarge(frames, 96), columns)
-    loops = max(
-        1, round(4 * FPS / len(film))
-    )  # some 4 seconds: one pass of 8 frames is over before it is seen
-    write_mp4(folder / "preview.mp4", film.repeat(loops, 1, 1, 1), FPS)
-
-
 def _check(memory: Storable, labels: Labels, classes: Sequence[str], tensors: dict[str, Tensor]) -> None:
     """Refuse a set that could not be read back."""
     if len(classes) != memory.num_classes:
@@ -268,7 +248,7 @@ def save(
         save_file(labels.tensors(), folder / LABELS)
         if memory.spec.interpolation == "parametric":
             _take_along(Path(memory.spec.interpolator or ""), folder, manifest)
-        _write_previews(folder, memory, classes)
+        write_previews(folder, memory, classes)
         written = sorted(folder.iterdir())
         manifest["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
         (folder / "evaluations").mkdir()

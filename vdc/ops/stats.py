@@ -136,7 +136,8 @@ def _statistic(sums: Tensor, variance: Variance) -> Stat:
 
 def class_target(classes: Stat, labels: Tensor) -> Stat:
     """What a batch of classes `labels` (N,) should match: the average of their statistics, (K, S) -> (S,)."""
-    share = torch.bincount(labels, minlength=len(classes.mean)).to(classes.mean) / len(labels)
+    share = classes.mean.new_zeros(len(classes.mean))  # `bincount` would wait for the device
+    share = share.index_add(0, labels, torch.ones_like(labels, dtype=share.dtype)) / len(labels)
     return Stat(share @ classes.mean, share @ classes.var)
 
 
