@@ -82,7 +82,7 @@ class InMemory(RealData):
 
 
 class Clock(Callback):
-    """Seconds of every step, and the most device memory."""
+    """Seconds of every step."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from bench_matching import InMemory
-from lightning.pytorch import Callback, Trainer
+from bench_matching import Clock, InMemory
+from lightning.pytorch import Trainer
 
 from vdc.memory import Pixels, StaticDynamic
 from vdc.methods import DM, MTT, Condenser
@@ -80,21 +80,6 @@ class Peak:
     def mebibytes(self) -> float:
         """The rise."""
         return (self.most - self.before) / 2**20
-
-
-class Clock(Callback):
-    """Seconds of every step."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Start."""
-        self.start = now()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Stop."""
-        self.seconds.append(now() - self.start)
 
 
 def make_experts(path: Path, classes: list[str], spec: ClipSpec) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from bench_matching import Clock, synchronise
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from vdc.data import RealData
@@ -68,29 +69,6 @@ class InMemory(RealData):
             shape = (2, 1, self.spec.frames, *self.load_size, 3)
             frames = torch.randint(256, shape, generator=rng, dtype=torch.uint8)
             yield RawBatch(frames, torch.full((2,), label), torch.arange(2), boxes)
-
-
-class Clock(Callback):
-    """Seconds of every step."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Start."""
-        synchronise()
-        self.start = time.perf_counter()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Stop."""
-        synchronise()
-        self.seconds.append(time.perf_counter() - self.start)
-
-
-def synchronise() -> None:
-    """Wait for the device."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def make_teacher(folder: Path, net: str, num_classes: int, spec: ClipSpec) -> str:
