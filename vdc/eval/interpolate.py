@@ -1,7 +1,5 @@
 """Pretraining of an interpolator, which becomes a folder."""
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,12 +8,11 @@ from lightning.pytorch import Trainer
 
 from vdc.data import RealData
 from vdc.eval.recovery import Recovery
-from vdc.eval.results import first_process, versions, wait_for_all
+from vdc.eval.results import first_process, versions
 from vdc.eval.run import MakeTrainer, Running, follow
 from vdc.eval.settings import Protocol, named
-from vdc.eval.train import recipe_of
+from vdc.eval.train import once, recipe_of
 from vdc.nets.interpolator import INFO, save_interpolator
-from vdc.ops.files import read_json
 
 
 def pretrain_interpolator(
@@ -55,9 +52,8 @@ def pretrain_interpolator(
     follow(data, settled)
     module = Recovery(data.spec, settled, seed, net_options or {})
     about = {"recipe": recipe_of(data, settled, seed), "source": data.fingerprint()}
-    identity = json.dumps([asdict(data.spec), module.net.options, about], sort_keys=True)
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    if not (folder / INFO).is_file() or read_json(folder / INFO).get("key") != key:
+
+    def make(key: str) -> None:
         work = folder / f"run-{key[:6]}"
         running = Running(trainer, progress, checkpoint_every)
         seconds = running.fit_and_test(module, data, work, "pretrain interpolator")
@@ -66,6 +62,5 @@ def pretrain_interpolator(
             save_interpolator(folder, module.net, about | extra, data.spec.stride)
             for leftover in (*work.glob("*.ckpt"), *work.glob(".*.ckpt")):
                 leftover.unlink()
-        wait_for_all()
-    info: dict[str, Any] = read_json(folder / INFO)
-    return info
+
+    return once(folder / INFO, [asdict(data.spec), module.net.options, about], make)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,8 @@ def pretrain(
         "recipe": recipe_of(data, settled, seed),
         "source": data.fingerprint(),
     }
-    identity = json.dumps([net, asdict(data.spec), about], sort_keys=True)
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    if not (folder / INFO).is_file() or read_json(folder / INFO).get("key") != key:
+
+    def make(key: str) -> None:
         work = folder / f"run-{key[:6]}"
         looks = look_epochs(settled.epochs) if data.val_share else []
         best = KeepBest(work / "best.safetensors")
@@ -75,8 +75,23 @@ def pretrain(
         extra = {"seconds": round(seconds, 1), "versions": versions(), "key": key}
         if first_process():
             store(folder, module, about | found | extra, work)
+
+    return once(folder / INFO, [net, asdict(data.spec), about], make)
+
+
+def once(path: Path, identity: list[Any], make: Callable[[str], None]) -> dict[str, Any]:
+    """What the description of a trained network says, which is trained first if none of this identity is there.
+
+    Args:
+        path: of the description, a JSON file with the key of its network.
+        identity: all that decides how it is trained, for JSON.
+        make: trains it and writes it, given the key.
+    """
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    if not path.is_file() or read_json(path).get("key") != key:
+        make(key)
         wait_for_all()
-    info: dict[str, Any] = read_json(folder / INFO)
+    info: dict[str, Any] = read_json(path)
     return info
 
 
