@@ -11,7 +11,7 @@ from vdc.nets import build, save_teacher
 from vdc.spec import ClipSpec
 
 
-def result(method="RDED", ipc=1, top1=(30.0, 32.0), total=1000, student="minic3d", labels="hard"):
+def result(method="RDED", ipc=1, top1=(30.0, 32.0), total=1000, student="minic3d", labels="hard", **options):
     spread = {"mean": sum(top1) / len(top1), "std": 1.4142 if len(top1) > 1 else None, "values": list(top1)}
     return {
         "format": "vdc evaluation",
@@ -21,7 +21,7 @@ def result(method="RDED", ipc=1, top1=(30.0, 32.0), total=1000, student="minic3d
         "train_videos": 50,
         "test_videos": 9,
         "student": student,
-        "net_options": {},
+        "net_options": options,
         "seeds": list(range(len(top1))),
         "spec": {"frames": 4, "size": 10, "stored_frames": None},
         "protocol": {"name": "videodc", "labels": labels},
@@ -75,6 +75,17 @@ def test_files_hold_the_table(runs, tmp_path):
         "RDED", "1", "hard", "minic3d", "31.0 ± 1.4", "90.0", "35.0", "12.3", "1,000", "1.67 %", ""
     ]  # fmt: skip
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_students_are_named_with_their_unusual_options(tmp_path):
+    plain, unusual = result(norm="bn"), result(top1=(50.0,), norm="in", width=0.5)
+    for name, held in (("a", plain), ("b", unusual)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(held))
+    rows = report([str(tmp_path)], show=False)
+    assert [(row.method, row.student) for row in rows] == [
+        ("RDED", "minic3d"),
+        ("RDED", "minic3d, norm in, width 0.5"),
+    ]
 
 
 def test_printed_table_names_the_scores(runs, capsys):

@@ -1,20 +1,23 @@
 # Shared by the experiment scripts: source it. Every step is skipped or resumed when its result is there, so a
 # script that was stopped is continued by starting it again. Results land as JSON in <set>/evaluations.
 #   ROOT=<folder of grid_s1_digits> OUT=runs/grid bash tools/experiments/<script>.sh
+# STUDENT: `_in` is the student of protocol_grid_in.yaml, nothing that of protocol_grid.yaml; ends names of results.
 set -euo pipefail
 ROOT=${ROOT:?set ROOT to the folder of grid_s1_digits, with train.txt and test.txt}
 OUT=${OUT:-runs/grid}
 TEACHER=$OUT/teacher_minic3d
+STUDENT=${STUDENT-}
+if [ "$STUDENT" = _in ]; then STEPS=150; else STEPS=300; fi
 
 teacher() { # the MiniC3D that scores and labels clips
   [ -f "$TEACHER/teacher.json" ] || vdc pretrain --config teacher_grid.yaml --data.root "$ROOT" --out "$TEACHER"
 }
 
 full() { # the student of the tables on all training videos: the bound
-  [ -f "$OUT/full/full.json" ] || vdc evaluate --full --config protocol_grid.yaml --data RealData \
+  [ -f "$OUT/full/full$STUDENT.json" ] || vdc evaluate --full --config "protocol_grid$STUDENT.yaml" --data RealData \
     --data.root "$ROOT" --data.train train.txt --data.test test.txt \
     --data.spec '{frames: 8, size: 48, stride: 2}' --protocol.epochs 12 --protocol.zeta 1 \
-    --out "$OUT/full" --name full --progress false
+    --out "$OUT/full" --name "full$STUDENT" --progress false
 }
 
 condense() { # name, config, further flags
@@ -30,16 +33,17 @@ views() { # name: store 60 augmented views of every clip with the teacher's logi
 }
 
 soft() { # name: store the teacher's logits of every clip, seen whole (soft labels)
-  [ -d "$OUT/$1/condensed/evaluations/soft" ] || vdc relabel --condensed "$OUT/$1/condensed" \
+  grep -q '"kind": "soft"' "$OUT/$1/condensed/manifest.json" || vdc relabel --condensed "$OUT/$1/condensed" \
     --teacher "$TEACHER" --labels soft
 }
 
-students() { # name, ipc, labels, further flags: three seeds of 300 steps with 10 clips, whatever the ipc
+students() { # name, ipc, labels, further flags: three seeds of as many steps with 10 clips, whatever the ipc
   local name=$1 ipc=$2 labels=$3
   shift 3
-  [ -f "$OUT/$name/condensed/evaluations/$labels.json" ] || vdc evaluate --condensed "$OUT/$name/condensed" \
-    --data.root "$ROOT" --config protocol_grid.yaml --protocol.epochs $((300 / ipc)) \
-    --protocol.batch_size 10 --labels "$labels" --name "$labels" --progress false "$@"
+  [ -f "$OUT/$name/condensed/evaluations/$labels$STUDENT.json" ] || vdc evaluate \
+    --condensed "$OUT/$name/condensed" --data.root "$ROOT" --config "protocol_grid$STUDENT.yaml" \
+    --protocol.epochs $((STEPS / ipc)) --protocol.batch_size 10 --labels "$labels" --name "$labels$STUDENT" \
+    --progress false "$@"
 }
 
 holdout() { # every fifth training clip of a class is kept for tuning; the test clips are not looked at

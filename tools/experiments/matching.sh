@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# The matching family on grid_s1_digits beside Random and Herding, hard and soft labels; needs selection.sh's sets.
-# PARTS picks from: experts dm ncfm dc idc mtt datm frepo packed ipc5 report. Budgets are short: those of the grid configs.
+# The matching family on grid_s1_digits beside Random, Herding, RDED and EDC, hard and soft labels; needs the sets of
+# selection.sh and statistics.sh. Budgets are short: those of the grid configs. Students are instance-norm, as the
+# networks that methods match in. PARTS picks from: experts others packed dm ncfm dc idc mtt datm frepo ipc5 report.
+STUDENT=${STUDENT-_in}
 source "$(dirname "$0")/common.sh"
-parts=" ${PARTS:-experts packed dm ncfm dc idc mtt datm frepo ipc5 report} "
+parts=" ${PARTS:-experts others packed dm ncfm dc idc mtt datm frepo ipc5 report} "
 
 labelled() { # name, clips per class: hard labels, and the teacher's
-  [ -f "$OUT/$1/condensed/evaluations/soft.json" ] || soft "$1"
   students "$1" "$2" hard
+  [ -f "$OUT/$1/condensed/evaluations/soft$STUDENT.json" ] || soft "$1"
   students "$1" "$2" soft
 }
 
@@ -14,6 +16,10 @@ run() { [[ $parts == *" $1 "* ]]; }
 
 teacher
 if run experts; then vdc pretrain --config experts_grid.yaml --data.root "$ROOT" --out "$OUT/experts"; fi
+if run others; then
+  for name in random-1 herding-1 rded-1 edc-1 edc-start; do labelled $name 1; done
+  for name in random herding; do students $name-5 5 hard; done
+fi
 if run packed; then # Random in the layout of IDC and NCFM: four clips of a quarter of the pixels each
   condense random-packed random_grid.yaml --model.memory MultiFormation --model.memory.factor 2
   labelled random-packed 4
@@ -52,5 +58,10 @@ if run ipc5; then
   for method in dm datm; do students $method-5 5 hard && students $method-5 5 soft; done
 fi
 if run report; then
-  vdc report "$OUT/full" "$OUT"/{random,herding}-{1,5}/condensed "$OUT"/{random-packed,dm-1,ncfm-1,dc-1,idc-1,mtt-1,datm-1,frepo-1,dm-5,datm-5}/condensed --out "$OUT/matching"
+  full
+  results=("$OUT/full/full$STUDENT.json")
+  for name in random-1 herding-1 rded-1 edc-start edc-1 random-packed {dm,ncfm,dc,idc,mtt,datm,frepo}-1 {random,herding,dm,datm}-5; do
+    results+=("$OUT/$name/condensed/evaluations"/*"$STUDENT.json")
+  done
+  vdc report "${results[@]}" --out "$OUT/matching"
 fi

@@ -3,15 +3,16 @@
 # and C (prefixes of one plain run), on grid_s1_digits with 3 student seeds. Resumable; PARTS picks among
 # dm dm-ablations dc datm edc herding report; N is 5 unless given, SEEDS the condensation seeds (0 unless given).
 #   ROOT=<folder of grid_s1_digits> OUT=runs/grid PARTS="dm report" bash tools/experiments/multisize.sh
+STUDENT=${STUDENT-_in}
 source "$(dirname "$0")/common.sh"
 parts=" ${PARTS:-dm datm edc herding dm-ablations report} "
 N=${N:-5}
 SEEDS=${SEEDS:-0}
 
-at_size() { # name, size, labels: three students on the first items, 300 steps of 10 clips at any size
-  [ -f "$OUT/$1/condensed/evaluations/$3-ipc$2.json" ] || vdc evaluate --condensed "$OUT/$1/condensed" \
-    --data.root "$ROOT" --config protocol_grid.yaml --protocol.epochs $((300 / $2)) --protocol.batch_size 10 \
-    --ipc "$2" --labels "$3" --name "$3-ipc$2" --progress false
+at_size() { # name, size, labels: three students on the first items, as many steps of 10 clips at any size
+  [ -f "$OUT/$1/condensed/evaluations/$3-ipc$2$STUDENT.json" ] || vdc evaluate --condensed "$OUT/$1/condensed" \
+    --data.root "$ROOT" --config "protocol_grid$STUDENT.yaml" --protocol.epochs $((STEPS / $2)) \
+    --protocol.batch_size 10 --ipc "$2" --labels "$3" --name "$3-ipc$2$STUDENT" --progress false
 }
 
 sizes() { # name, labels: all sizes of a set

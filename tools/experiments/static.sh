@@ -4,6 +4,7 @@
 # SET=toy, ROOT=<where the toy videos are or go> and an OUT of its own: the toy set, hard labels.
 # PARTS picks from: experts stills dm mtt frepo tune (grid only) report. Rates, where not the configs': LR_DM LR_MTT
 # LR_FREPO (motion), LRH_DM LRH_MTT LRH_FREPO (integrator).
+STUDENT=${STUDENT-_in}
 source "$(dirname "$0")/common.sh"
 parts=" ${PARTS:-experts stills dm mtt frepo report} "
 SET=${SET:-grid}
@@ -16,7 +17,7 @@ scored() { # name, clips per class, kinds of labels
   shift 2
   for kind in "$@"; do
     if [ "$kind" = soft ] && [[ $name != *frepo* ]]; then # FRePo's are learnt
-      [ -f "$OUT/$name/condensed/evaluations/soft.json" ] || soft "$name"
+      [ -f "$OUT/$name/condensed/evaluations/soft$STUDENT.json" ] || soft "$name"
     fi
     students "$name" "$clips" "$kind"
   done

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from vdc.condensed.export import contact_sheet
 from vdc.condensed.format import MANIFEST, load
 from vdc.data import RealData
+from vdc.eval.results import student_of
 from vdc.memory import restore
 from vdc.nets.interpolator import interpolator_of
 from vdc.nets.teacher import load_teacher
@@ -88,7 +89,7 @@ def group_scores(held: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> li
 def name_of(held: Mapping[str, Any]) -> str:
     """What an evaluation is of."""
     size = "" if held["ipc"] is None else f", ipc {held['ipc']}"
-    return f"{held['method']}{size}, {held['protocol']['labels']}, {held['student']}"
+    return f"{held['method']}{size}, {held['protocol']['labels']}, {student_of(held)}"
 
 
 class Groups:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from vdc.data import RealData
 from vdc.eval.motion import Groups, class_distances, draw_all
-from vdc.eval.results import FORMAT
+from vdc.eval.results import FORMAT, student_of
 from vdc.eval.sizes import as_table as as_size_table
 from vdc.eval.sizes import curves, title
 from vdc.eval.sizes import write as write_sizes
@@ -226,7 +226,7 @@ def row_of(name: str, held: dict[str, Any], bound: float | None) -> Row:
         method=title(held),
         ipc=held["ipc"],
         labels=held["protocol"]["labels"],
-        student=held["student"],
+        student=student_of(held),
         protocol=held["protocol"]["name"],
         seeds=len(held["seeds"]),
         top1=held["top1"]["mean"],

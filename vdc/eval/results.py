@@ -14,12 +14,20 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from vdc.eval.settings import Protocol
+from vdc.nets import settings
 from vdc.ops.files import read_json, write_json
 from vdc.spec import ClipSpec
 
 FORMAT = "vdc evaluation"
 PACKAGES = ("vdc", "torch", "torchvision", "lightning", "torchmetrics", "decord", "av", "numpy")
 SCORES = ("top1", "top5", "still_top1", "still_top5")  # percent; still: of the middle frame, repeated
+
+
+def student_of(held: dict[str, Any]) -> str:
+    """The network of an evaluation, with those of its options that are not the default: `minic3d norm in`."""
+    defaults = settings(held["student"])
+    unusual = {name: value for name, value in held["net_options"].items() if value != defaults.get(name)}
+    return ", ".join([held["student"], *(f"{name} {value}" for name, value in sorted(unusual.items()))])
 
 
 @dataclass(frozen=True)

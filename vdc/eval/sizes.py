@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from vdc import methods
+from vdc.eval.results import student_of
 from vdc.ops.files import atomic_write
 
 Kind = Literal["separate", "joined", "prefix", "multi-size", "selection"]
@@ -71,7 +72,7 @@ def curves(results: Sequence[Result]) -> list[Curve]:
     for _, held in results:
         if held["ipc"] is not None:
             protocol = held["protocol"]
-            groups[held["method"], protocol["labels"], held["student"], protocol["name"]].append(held)
+            groups[held["method"], protocol["labels"], student_of(held), protocol["name"]].append(held)
     found = []
     for group, members in sorted(groups.items()):
         parts = {kind: list(of_kind(kind, members)) for kind in KINDS}
