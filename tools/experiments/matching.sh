@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The matching family on grid_s1_digits beside Random, Herding, RDED and EDC, hard and soft labels; needs the sets of
 # selection.sh and statistics.sh. Budgets are short: those of the grid configs. Students are instance-norm, as the
-# networks that methods match in. PARTS picks from: experts others packed dm ncfm dc idc mtt datm frepo ipc5 report.
+# networks that methods match in. PARTS picks from: experts others packed dm draws ncfm dc idc mtt datm frepo ipc5 report.
 STUDENT=${STUDENT-_in}
 source "$(dirname "$0")/common.sh"
-parts=" ${PARTS:-experts others packed dm ncfm dc idc mtt datm frepo ipc5 report} "
+parts=" ${PARTS:-experts others packed dm draws ncfm dc idc mtt datm frepo ipc5 report} "
 
 labelled() { # name, clips per class: hard labels, and the teacher's
   students "$1" "$2" hard
@@ -26,8 +26,18 @@ if run packed; then # Random in the layout of IDC and NCFM: four clips of a quar
   labelled random-packed 4
 fi
 if run dm; then
-  condense dm-1 dm_grid.yaml --model.pool "$OUT/experts"
+  condense dm-1 dm_pool_grid.yaml --model.pool "$OUT/experts"
   labelled dm-1 1
+  condense dm-nets-1 dm_grid.yaml # random networks, as published
+  students dm-nets-1 1 hard
+fi
+if run draws; then # what other clips to start from change
+  for seed in 1 2; do
+    condense random-1-$seed random_grid.yaml --seed_everything $seed
+    condense dm-1-$seed dm_pool_grid.yaml --model.pool "$OUT/experts" --seed_everything $seed
+    students random-1-$seed 1 hard
+    students dm-1-$seed 1 hard
+  done
 fi
 if run ncfm; then
   condense ncfm-1 ncfm_grid.yaml --model.pool "$OUT/experts"
@@ -54,14 +64,14 @@ if run frepo; then
   students frepo-1 1 hard && students frepo-1 1 soft # soft: the learnt ones
 fi
 if run ipc5; then
-  condense dm-5 dm_grid.yaml --model.ipc 5 --model.pool "$OUT/experts"
+  condense dm-5 dm_pool_grid.yaml --model.ipc 5 --model.pool "$OUT/experts"
   condense datm-5 datm_grid.yaml --model.ipc 5 --model.experts "$OUT/experts" --trainer.max_steps 60 --model.batch_syn 10
   for method in dm datm; do students $method-5 5 hard && students $method-5 5 soft; done
 fi
 if run report; then
   full
   results=("$OUT/full/full$STUDENT.json")
-  for name in random-1 herding-1 rded-1 edc-start edc-1 random-packed {dm,ncfm,dc,idc,mtt,datm,frepo}-1 {random,herding,dm,datm}-5; do
+  for name in random-1 herding-1 rded-1 edc-start edc-1 random-packed {dm,dm-nets,ncfm,dc,idc,mtt,datm,frepo}-1 {random,dm}-1-{1,2} {random,herding,dm,datm}-5; do
     results+=("$OUT/$name/condensed/evaluations"/*"$STUDENT.json")
   done
   vdc report "${results[@]}" --out "$OUT/matching"
