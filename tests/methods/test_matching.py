@@ -275,47 +275,6 @@ def test_dm_takes_networks_from_all_over_a_pool(data, experts):
     assert used == set(thetas)
 
 
-@pytest.mark.parametrize("block", [None, 1])
-def test_dm_can_match_the_means_of_all_clips_taken_once_per_network(data, experts, block):
-    folder, thetas = experts
-    model, taken = watched(DM, data, pool=folder, real="all", block=block, iterations=15, seed=3), []
-    inner = model.means_of_all
-    model.means_of_all = lambda drawn, start: (taken.append(drawn), inner(drawn, start))[1]
-    fit(model, data)
-    blocks = K if block else 1
-    assert len(model.seen) == 15 * blocks
-    expected = []  # networks in the order of their first use, in every block
-    for number, (context, *_, weights, _) in enumerate(model.seen):
-        if number % 15 == 0:
-            new = set()
-        classes = range(K) if block is None else [number // 15]
-        key = next(key for key, theta in thetas.items() if torch.equal(theta, weights))
-        expected += [] if key in new else [key]
-        new.add(key)
-        net = build("tiny", K, SPEC, norm="in").eval()
-        put(net, weights)
-        for place, k in enumerate(classes):
-            keys = [(row, key[0] * 3 + key[1]) for row in (data.labels == k).nonzero().flatten().tolist()]
-            clips = torch.cat([data.to_batch(raw).clips for raw in data.by_key(keys, 3, stored=True)])
-            one_by_one = torch.stack([net.embed(clip[None])[0] for clip in clips])
-            torch.testing.assert_close(context.real[place], one_by_one.mean(0), rtol=1e-4, atol=1e-5)
-        assert len(context.real) == len(classes)
-    assert taken == expected
-
-
-@pytest.mark.parametrize(
-    ("options", "spec", "found"),
-    [
-        ({"pool": None}, SPEC, "pool null"),
-        ({"augment": "flip", "sampling": "dream"}, SPEC, "augment flip, sampling dream"),
-        ({}, ClipSpec(4, 16, stored_frames=6, window="slide"), "spec.window slide"),
-    ],
-)
-def test_means_of_all_clips_need_networks_and_clips_that_come_again(options, spec, found):
-    with pytest.raises(ValueError, match=f"real all .*not with {found}"):
-        DM(K, spec, real="all", **{"pool": "experts", **options})
-
-
 def test_ncfm_takes_networks_between_the_ends_of_experts_and_calibrates_with_the_last(data, experts):
     folder, thetas = experts
     model = fit(watched(NCFM, data, pool=folder, augment=None, iterations=6, calibration=0.5), data)

@@ -198,9 +198,9 @@ class Classwise(BlockCondenser):
         """Build the network."""
         self.net = self.network().to(self.device)
 
-    def renew(self) -> tuple[int, int] | None:
-        """Start the network afresh, or at a random point of the pool: expert and epoch."""
-        return renew(self.net, self.experts, self.rng("network"))
+    def renew(self) -> None:
+        """Start the network afresh, or at a random point of the pool."""
+        renew(self.net, self.experts, self.rng("network"))
 
     def configure_optimizers(self) -> Any:
         """The block's optimiser, at a constant rate."""

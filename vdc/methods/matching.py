@@ -44,9 +44,6 @@ class DM(Classwise):
         num_classes: K, linked from the data.
         spec: stored and seen clip shapes, linked from the data.
         features: what is averaged: the flattened last map, as published, or the pooled one.
-        real: means of `data.per_class` random clips drawn at every step, as published, or of a clip of every
-            training video, taken once per network of `pool` and kept: no noise in what is matched, and steps
-            that cost what the items do.
         options: see `Classwise`.
     """
 
@@ -55,24 +52,10 @@ class DM(Classwise):
         num_classes: int,
         spec: ClipSpec,
         features: Literal["embed", "pooled"] = "embed",
-        real: Literal["batch", "all"] = "batch",
         **options: Any,
     ) -> None:
         super().__init__(num_classes, spec, **options)
-        self.features, self.real = features, real
-        self.means = dict[tuple[int, int], Tensor]()  # (expert, epoch) -> class means (K, D)
-        if real == "all":
-            wrong = {
-                "pool null": self.pool is None,
-                f"augment {self.augment}": self.augment is not None,
-                f"sampling {self.sampling}": self.sampling != "random",
-                f"spec.window {spec.window}": spec.window != "none",
-            }
-            if found := [name for name, is_wrong in wrong.items() if is_wrong]:
-                raise ValueError(
-                    f"model.init_args.real all keeps the means of each network of a pool, of clips that are always "
-                    f"seen alike: not with {', '.join(found)}"
-                )
+        self.features = features
         if features == "embed":
             self.same_length("last maps")
 
@@ -85,22 +68,7 @@ class DM(Classwise):
         """A chunk's graph, and the features."""
         one, chunk = load_of(net, self.longest, net.embed), self.chunk
         held = max(one.backward(min(clips, chunk)), one.forward(min(real, chunk)))
-        rows = len(self.blocks[0])
-        found = {"activations": held, "features": 4 * one.width * (3 * clips + real + rows)}
-        if self.real == "all" and self.experts is not None:
-            networks = len(self.experts) * (self.experts.epochs + 1)
-            found["class means of all"] = 4 * one.width * rows * networks
-        return found
-
-    @property
-    def at_once(self) -> int:
-        """Most real clips that are there at once."""
-        return self.chunk if self.real == "all" else super().at_once
-
-    def begin_block(self) -> None:
-        """Forget the real clips of the last block's classes, and their means."""
-        super().begin_block()
-        self.means = {}
+        return {"activations": held, "features": 4 * one.width * (3 * clips + real + len(self.blocks[0]))}
 
     def features_of(self, clips: Tensor) -> Tensor:
         """Features (N, D) of seen clips, of one segment after another: their distances add up."""
@@ -109,39 +77,13 @@ class DM(Classwise):
 
     def context(self, batch: Batch | None) -> Draw:
         """Window, network, and the class means of real clips."""
-        drawn, start = self.renew(), self.draw_starts(1)
-        own, means = torch.arange(len(self.classes), device=self.device), list[Tensor]()
-        if self.real == "all":
-            assert drawn is not None
-            if drawn not in self.means:
-                self.means[drawn] = self.means_of_all(drawn, start)
-            return Draw(start, self.means[drawn], own)
+        self.renew()
+        start, means = self.draw_starts(1), list[Tensor]()
         with torch.no_grad():
             for clips, classes in self.real_batches(start):
                 features = self.features_of(self.look(clips, start)).float()
                 means.append(features.view(len(classes), -1, features.shape[1]).mean(1))
-        return Draw(start, torch.cat(means), own)
-
-    @torch.no_grad()
-    def means_of_all(self, drawn: tuple[int, int], start: Tensor) -> Tensor:
-        """Class means (K, D) in the network at hand, of a clip of every training video.
-
-        Args:
-            drawn: expert and epoch of the network; others see other clips of the videos.
-            start: of the window, (1,).
-        """
-        assert self.experts is not None
-        labels, first = self.data.labels, self.classes[0]
-        rows = ((labels >= first) & (labels <= self.classes[-1])).nonzero().flatten().tolist()
-        turn = drawn[0] * (self.experts.epochs + 1) + drawn[1]
-        counts = torch.bincount(labels[rows] - first, minlength=len(self.classes)).to(self.device)
-        sums = torch.zeros((), device=self.device)
-        for raw in self.read([(row, turn) for row in rows], self.chunk):
-            features = self.features_of(self.look(self.on_device(raw), start)).float()
-            part = features.new_zeros(len(self.classes), features.shape[1])
-            own = raw.labels.to(self.device) - first
-            sums = sums + part.index_add(0, own, features)
-        return sums / counts[:, None]
+        return Draw(start, torch.cat(means), torch.arange(len(self.classes), device=self.device))
 
     def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
         """Distance of class means."""

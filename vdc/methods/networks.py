@@ -42,15 +42,13 @@ def put(net: nn.Module, theta: Tensor) -> None:
         parameter.copy_(parts[name])
 
 
-def renew(net: VideoNet, experts: Experts | None, rng: torch.Generator) -> tuple[int, int] | None:
-    """Start a network afresh, or at a random epoch of a random expert, which are returned."""
+def renew(net: VideoNet, experts: Experts | None, rng: torch.Generator) -> None:
+    """Start a network afresh, or at a random epoch of a random expert."""
     if experts is None:
         net.reset_parameters("default", rng)
-        return None
+        return
     expert = int(torch.randint(len(experts), (), generator=rng))
-    epoch = int(torch.randint(experts.epochs + 1, (), generator=rng))
-    put(net, experts.snapshot(expert, epoch))
-    return expert, epoch
+    put(net, experts.snapshot(expert, int(torch.randint(experts.epochs + 1, (), generator=rng))))
 
 
 def embed(net: VideoNet, clips: Tensor, chunk: int, pooled: bool = False) -> Tensor:
