@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +23,7 @@ PACKAGES = ("vdc", "torch", "torchvision", "lightning", "torchmetrics", "decord"
 SCORES = ("top1", "top5", "still_top1", "still_top5")  # percent; still: of the middle frame, repeated
 
 
-def student_of(held: dict[str, Any]) -> str:
+def student_of(held: Mapping[str, Any]) -> str:
     """The network of an evaluation, with those of its options that are not the default: `minic3d norm in`."""
     defaults = settings(held["student"])
     unusual = {name: value for name, value in held["net_options"].items() if value != defaults.get(name)}
