@@ -17,7 +17,8 @@ run() { [[ $parts == *" $1 "* ]]; }
 teacher
 if run experts; then vdc pretrain --config experts_grid.yaml --data.root "$ROOT" --out "$OUT/experts"; fi
 if run others; then
-  for name in random-1 herding-1 rded-1 edc-1 edc-start; do labelled $name 1; done
+  for name in random-1 herding-1 rded-1 edc-1; do labelled $name 1; done
+  students edc-start 1 hard
   for name in random herding; do students $name-5 5 hard; done
 fi
 if run packed; then # Random in the layout of IDC and NCFM: four clips of a quarter of the pixels each

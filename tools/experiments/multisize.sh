@@ -48,10 +48,17 @@ compare() { # method, labels, further flags of fit: multi-size, C, A and B
 
 run() { [[ $parts == *" $1 "* ]]; }
 
-if run dm; then compare dm hard; fi
+experts() {
+  [ -f "$OUT/experts/experts.json" ] || vdc pretrain --config experts_grid.yaml --data.root "$ROOT" --out "$OUT/experts"
+}
+
+if run dm; then
+  experts
+  compare dm hard --model.pool "$OUT/experts"
+fi
 if run dc; then compare dc hard; fi
 if run datm; then # the learnt labels; inner batches of 10 clips in all runs
-  [ -f "$OUT/experts/experts.json" ] || vdc pretrain --config experts_grid.yaml --data.root "$ROOT" --out "$OUT/experts"
+  experts
   compare datm soft --model.experts "$OUT/experts" --model.batch_syn 10
 fi
 if run edc; then
@@ -66,7 +73,7 @@ fi
 if run dm-ablations; then
   for flag in "classwise true" "freeze predecessor" "interval 1000"; do
     name=sizes/ablations/dm-${flag%% *}
-    condense "$name" multisize_dm_grid.yaml --model.ipc "$N" --model.multisize.${flag}
+    condense "$name" multisize_dm_grid.yaml --model.ipc "$N" --model.pool "$OUT/experts" --model.multisize.${flag}
     sizes "$name" hard
   done
 fi
