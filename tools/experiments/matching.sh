@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The matching family on grid_s1_digits beside Random, Herding, RDED and EDC, hard and soft labels; needs the sets of
 # selection.sh and statistics.sh. Budgets are short: those of the grid configs. Students are instance-norm, as the
-# networks that methods match in. PARTS picks from: experts others packed dm draws ncfm dc idc mtt datm frepo ipc5 report.
+# networks that methods match in. PARTS picks from: experts others packed dm draws
+# ncfm dc idc mtt datm frepo ipc5 report.
 STUDENT=${STUDENT-_in}
 source "$(dirname "$0")/common.sh"
 parts=" ${PARTS:-experts others packed dm draws ncfm dc idc mtt datm frepo ipc5 report} "
@@ -31,12 +32,12 @@ if run dm; then
   condense dm-nets-1 dm_grid.yaml # random networks, as published
   students dm-nets-1 1 hard
 fi
-if run draws; then # what other clips to start from change
-  for seed in 1 2; do
-    condense random-1-$seed random_grid.yaml --seed_everything $seed
-    condense dm-1-$seed dm_pool_grid.yaml --model.pool "$OUT/experts" --seed_everything $seed
-    students random-1-$seed 1 hard
-    students dm-1-$seed 1 hard
+if run draws; then # how much depends on the clips drawn: dm-1 starts from edc-start's
+  condense random-1-b random_grid.yaml --seed_everything 1
+  students random-1-b 1 hard
+  for start in random-1 random-1-b; do
+    condense dm-of-$start dm_pool_grid.yaml --model.pool "$OUT/experts" --model.init "$OUT/$start/condensed"
+    students dm-of-$start 1 hard
   done
 fi
 if run ncfm; then
@@ -61,7 +62,7 @@ if run datm; then
 fi
 if run frepo; then
   condense frepo-1 frepo_grid.yaml
-  students frepo-1 1 hard && students frepo-1 1 soft # soft: the learnt ones
+  students frepo-1 1 hard && students frepo-1 1 soft --protocol.loss soft_ce # soft: the learnt ones
 fi
 if run ipc5; then
   condense dm-5 dm_pool_grid.yaml --model.ipc 5 --model.pool "$OUT/experts"
@@ -71,7 +72,7 @@ fi
 if run report; then
   full
   results=("$OUT/full/full$STUDENT.json")
-  for name in random-1 herding-1 rded-1 edc-start edc-1 random-packed {dm,dm-nets,ncfm,dc,idc,mtt,datm,frepo}-1 {random,dm}-1-{1,2} {random,herding,dm,datm}-5; do
+  for name in random-1 herding-1 rded-1 edc-start edc-1 random-packed {dm,dm-nets,ncfm,dc,idc,mtt,datm,frepo}-1 random-1-b dm-of-random-1{,-b} {random,herding,dm,datm}-5; do
     results+=("$OUT/$name/condensed/evaluations"/*"$STUDENT.json")
   done
   vdc report "${results[@]}" --out "$OUT/matching"
