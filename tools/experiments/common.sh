@@ -7,7 +7,6 @@ ROOT=${ROOT:?set ROOT to the folder of grid_s1_digits, with train.txt and test.t
 OUT=${OUT:-runs/grid}
 TEACHER=$OUT/teacher_minic3d
 STUDENT=${STUDENT-}
-if [ "$STUDENT" = _in ]; then STEPS=150; else STEPS=300; fi
 
 teacher() { # the MiniC3D that scores and labels clips
   [ -f "$TEACHER/teacher.json" ] || vdc pretrain --config teacher_grid.yaml --data.root "$ROOT" --out "$TEACHER"
@@ -37,12 +36,16 @@ soft() { # name: store the teacher's logits of every clip, seen whole (soft labe
     --teacher "$TEACHER" --labels soft
 }
 
-students() { # name, ipc, labels, further flags: three seeds of as many steps with 10 clips, whatever the ipc
+epochs() { # clips per class: of students. With instance norm hard labels of more clips take longer to be learnt
+  if [ "$STUDENT" = _in ]; then echo $(((75 + 75 * $1) / $1)); else echo $((300 / $1)); fi
+}
+
+students() { # name, clips per class, labels, further flags: three seeds with batches of 10 clips
   local name=$1 ipc=$2 labels=$3
   shift 3
   [ -f "$OUT/$name/condensed/evaluations/$labels$STUDENT.json" ] || vdc evaluate \
     --condensed "$OUT/$name/condensed" --data.root "$ROOT" --config "protocol_grid$STUDENT.yaml" \
-    --protocol.epochs $((STEPS / ipc)) --protocol.batch_size 10 --labels "$labels" --name "$labels$STUDENT" \
+    --protocol.epochs "$(epochs "$ipc")" --protocol.batch_size 10 --labels "$labels" --name "$labels$STUDENT" \
     --progress false "$@"
 }
 

@@ -9,9 +9,9 @@ parts=" ${PARTS:-dm datm edc herding dm-ablations report} "
 N=${N:-5}
 SEEDS=${SEEDS:-0}
 
-at_size() { # name, size, labels: three students on the first items, as many steps of 10 clips at any size
+at_size() { # name, size, labels: three students on the first items
   [ -f "$OUT/$1/condensed/evaluations/$3-ipc$2$STUDENT.json" ] || vdc evaluate --condensed "$OUT/$1/condensed" \
-    --data.root "$ROOT" --config "protocol_grid$STUDENT.yaml" --protocol.epochs $((STEPS / $2)) \
+    --data.root "$ROOT" --config "protocol_grid$STUDENT.yaml" --protocol.epochs "$(epochs "$2")" \
     --protocol.batch_size 10 --ipc "$2" --labels "$3" --name "$3-ipc$2$STUDENT" --progress false
 }
 
