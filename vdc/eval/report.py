@@ -168,11 +168,8 @@ def as_bound(info: dict[str, Any]) -> dict[str, Any]:
 
 def table_rows(results: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
     """Lines of the table, in order, with ratios to the full data."""
-    bounds = {
-        bound_key(held): held["top1"]["mean"]
-        for _, held in results
-        if held["ipc"] is None and held["top1"]["mean"]
-    }
+    full = [held for _, held in results if held["ipc"] is None and held["top1"]["mean"]]
+    bounds = {bound_key(held): held["top1"]["mean"] for held in full}
     rows = told_apart([row_of(name, held, bounds.get(bound_key(held))) for name, held in results])
     return sorted(set(rows), key=lambda row: (row.ipc or 0, row.method, row.labels, row.student, row.source))
 
@@ -330,21 +327,23 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     """Accuracy against bytes: a line per method, labels and student; the full data is a level."""
     from matplotlib.figure import Figure  # takes a second to import, and nothing else needs it
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot(xscale="log", xlabel="bytes stored", ylabel="top-1 (%)")
     lines: dict[str, list[Row]] = {}
+    parts = 3 if len({row.student for row in rows}) > 1 else 2
     for row in rows:
         if row.bytes is not None and row.top1 is not None:
-            lines.setdefault(f"{row.method}, {row.labels}, {row.student}", []).append(row)
-    for name, points in lines.items():
+            lines.setdefault(", ".join((row.method, row.labels, row.student)[:parts]), []).append(row)
+    figure = Figure(figsize=(9, max(4.5, 0.2 * len(lines))), layout="constrained")  # the legend is a column
+    axes = figure.add_subplot(xscale="log", xlabel="bytes stored", ylabel="top-1 (%)")
+    for number, (name, points) in enumerate(lines.items()):
         points.sort(key=lambda row: row.bytes or 0)
         heights = [row.top1 or 0.0 for row in points]
         if points[0].ipc is None:
             axes.axhline(heights[0], linestyle=":", color="grey", label=name)
             continue
-        spreads = [row.top1_std or 0.0 for row in points]
-        axes.errorbar([row.bytes or 0 for row in points], heights, spreads, marker="o", capsize=3, label=name)
+        across, spreads = [row.bytes or 0 for row in points], [row.top1_std or 0.0 for row in points]
+        shape = "osD^v"[number // 10 % 5]  # there are ten colours
+        axes.errorbar(across, heights, spreads, marker=shape, capsize=3, label=name)
     if lines:
-        axes.legend(fontsize="small")
+        figure.legend(loc="outside right upper", fontsize="small")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
