@@ -41,9 +41,8 @@ class ClipSpec:
     window: Window = "none"
     window_frames: int | None = None
     interpolation: Interpolation = "none"
-    interpolator: str | None = field(
-        default=None, compare=False
-    )  # where it lies is no part of what clips are
+    # where it lies is no part of what clips are
+    interpolator: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("frames", "size", "stride"):

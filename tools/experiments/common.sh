@@ -12,6 +12,10 @@ teacher() { # the MiniC3D that scores and labels clips
   [ -f "$TEACHER/teacher.json" ] || vdc pretrain --config teacher_grid.yaml --data.root "$ROOT" --out "$TEACHER"
 }
 
+experts() { # four trajectories, for MTT and DATM, and networks for DM, NCFM and DC
+  [ -f "$OUT/experts/expert_0003.json" ] || vdc pretrain --config experts_grid.yaml --data.root "$ROOT" --out "$OUT/experts"
+}
+
 full() { # the student of the tables on all training videos: the bound
   [ -f "$OUT/full/full$STUDENT.json" ] || vdc evaluate --full --config "protocol_grid$STUDENT.yaml" --data RealData \
     --data.root "$ROOT" --data.train train.txt --data.test test.txt \
@@ -27,13 +31,13 @@ condense() { # name, config, further flags
 }
 
 views() { # name: store 60 augmented views of every clip with the teacher's logits (multi-soft labels)
-  grep -q '"views"' "$OUT/$1/condensed/manifest.json" || vdc relabel --condensed "$OUT/$1/condensed" \
+  [ -f "$OUT/$1/condensed/evaluations/views$STUDENT.json" ] || grep -q '"views"' "$OUT/$1/condensed/manifest.json" || vdc relabel --condensed "$OUT/$1/condensed" \
     --teacher "$TEACHER" --labels views --views 60 --crop_scale "[0.6,1.0]"
 }
 
 soft() { # name: store the teacher's logits of every clip, seen whole (soft labels)
-  grep -q '"kind": "soft"' "$OUT/$1/condensed/manifest.json" || vdc relabel --condensed "$OUT/$1/condensed" \
-    --teacher "$TEACHER" --labels soft
+  [ -f "$OUT/$1/condensed/evaluations/soft$STUDENT.json" ] ||
+    grep -q '"kind": "soft"' "$OUT/$1/condensed/manifest.json" || vdc relabel --condensed "$OUT/$1/condensed" --teacher "$TEACHER" --labels soft
 }
 
 epochs() { # clips per class: of students. With instance norm hard labels of more clips take longer to be learnt

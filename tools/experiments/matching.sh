@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # The matching family on grid_s1_digits beside Random, Herding, RDED and EDC, hard and soft labels; needs the sets of
 # selection.sh and statistics.sh. Budgets are short: those of the grid configs. Students are instance-norm, as the
-# networks that methods match in. PARTS picks from: experts others packed dm draws
-# ncfm dc idc mtt datm frepo ipc5 report.
+# networks that methods match in. PARTS picks from: experts others packed dm draws ncfm dc idc mtt datm
+# frepo ipc5 report.
 STUDENT=${STUDENT-_in}
 source "$(dirname "$0")/common.sh"
 parts=" ${PARTS:-experts others packed dm draws ncfm dc idc mtt datm frepo ipc5 report} "
 
 labelled() { # name, clips per class: hard labels, and the teacher's
   students "$1" "$2" hard
-  [ -f "$OUT/$1/condensed/evaluations/soft$STUDENT.json" ] || soft "$1"
+  soft "$1"
   students "$1" "$2" soft
 }
 
 run() { [[ $parts == *" $1 "* ]]; }
 
 teacher
-if run experts; then vdc pretrain --config experts_grid.yaml --data.root "$ROOT" --out "$OUT/experts"; fi
+if run experts; then experts; fi
 if run others; then
   for name in random-1 herding-1 rded-1 edc-1; do labelled $name 1; done
   students edc-start 1 hard

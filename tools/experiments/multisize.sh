@@ -48,10 +48,6 @@ compare() { # method, labels, further flags of fit: multi-size, C, A and B
 
 run() { [[ $parts == *" $1 "* ]]; }
 
-experts() {
-  [ -f "$OUT/experts/experts.json" ] || vdc pretrain --config experts_grid.yaml --data.root "$ROOT" --out "$OUT/experts"
-}
-
 if run dm; then
   experts
   compare dm hard --model.pool "$OUT/experts"
@@ -71,6 +67,7 @@ if run herding; then # selection order: sizes for free
   sizes "sizes/herding" hard
 fi
 if run dm-ablations; then
+  experts
   for flag in "classwise true" "freeze predecessor" "interval 1000"; do
     name=sizes/ablations/dm-${flag%% *}
     condense "$name" multisize_dm_grid.yaml --model.ipc "$N" --model.pool "$OUT/experts" --model.multisize.${flag}

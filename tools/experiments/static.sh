@@ -16,9 +16,11 @@ scored() { # name, clips per class, kinds of labels
   local name=$1 clips=$2
   shift 2
   for kind in "$@"; do
-    if [ "$kind" = soft ] && [[ $name != *frepo* ]]; then # FRePo's are learnt
-      [ -f "$OUT/$name/condensed/evaluations/soft$STUDENT.json" ] || soft "$name"
+    if [ "$kind" = soft ] && [[ $name == *frepo* ]]; then # learnt ones, for cross-entropy
+      students "$name" "$clips" soft --protocol.loss soft_ce
+      continue
     fi
+    if [ "$kind" = soft ]; then soft "$name"; fi
     students "$name" "$clips" "$kind"
   done
 }

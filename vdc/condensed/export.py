@@ -152,7 +152,5 @@ def write_previews(folder: Path, memory: "Storable", classes: Sequence[str]) -> 
     frames = torch.cat([to_frames(memory.render(chunk)[0]).cpu() for chunk in chunks])  # (N, T, H, W, C)
     contact_sheet(frames[::columns], classes[:shown]).save(folder / "preview.png")
     film = grid(enlarge(frames, 96), columns)
-    loops = max(
-        1, round(4 * FPS / len(film))
-    )  # some 4 seconds: one pass of 8 frames is over before it is seen
+    loops = max(1, round(4 * FPS / len(film)))  # some 4 s: one pass of 8 frames is over before it is seen
     write_mp4(folder / "preview.mp4", film.repeat(loops, 1, 1, 1), FPS)

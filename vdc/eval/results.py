@@ -24,7 +24,7 @@ SCORES = ("top1", "top5", "still_top1", "still_top5")  # percent; still: of the 
 
 
 def student_of(held: Mapping[str, Any]) -> str:
-    """The network of an evaluation, with those of its options that are not the default: `minic3d norm in`."""
+    """The network of an evaluation, with those of its options that are not the default: `minic3d, norm in`."""
     defaults = settings(held["student"])
     unusual = {name: value for name, value in held["net_options"].items() if value != defaults.get(name)}
     return ", ".join([held["student"], *(f"{name} {value}" for name, value in sorted(unusual.items()))])

@@ -68,7 +68,7 @@ class Selection(Condenser):
 
     def pick(self, candidates: Candidates, k: int) -> Tensor:
         """Indices (k,) into one class's candidates, most preferred first."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not write `pick`")
 
     # -- the pass ----------------------------------------------------------------------------------------
 
