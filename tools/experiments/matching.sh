@@ -4,7 +4,7 @@
 # networks that methods match in. PARTS picks from: experts others packed dm draws ncfm dc idc mtt datm
 # frepo ipc5 report.
 STUDENT=${STUDENT-_in}
-source "$(dirname "$0")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parts=" ${PARTS:-experts others packed dm draws ncfm dc idc mtt datm frepo ipc5 report} "
 
 labelled() { # name, clips per class: hard labels, and the teacher's

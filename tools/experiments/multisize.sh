@@ -4,7 +4,7 @@
 # dm dm-ablations dc datm edc herding report; N is 5 unless given, SEEDS the condensation seeds (0 unless given).
 #   ROOT=<folder of grid_s1_digits> OUT=runs/grid PARTS="dm report" bash tools/experiments/multisize.sh
 STUDENT=${STUDENT-_in}
-source "$(dirname "$0")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parts=" ${PARTS:-dm datm edc herding dm-ablations report} "
 N=${N:-5}
 SEEDS=${SEEDS:-0}
@@ -53,9 +53,9 @@ if run dm; then
   compare dm hard --model.pool "$OUT/experts"
 fi
 if run dc; then compare dc hard; fi
-if run datm; then # the learnt labels; inner batches of 10 clips in all runs
+if run datm; then # the learnt labels; inner batches of 10 clips and 60 steps, as at ipc 5 in matching.sh
   experts
-  compare datm soft --model.experts "$OUT/experts" --model.batch_syn 10
+  compare datm soft --model.experts "$OUT/experts" --model.batch_syn 10 --trainer.max_steps 60
 fi
 if run edc; then
   teacher

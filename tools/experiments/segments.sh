@@ -5,7 +5,7 @@
 #   ROOT=... bash tools/experiments/segments.sh            (all cells)
 #   ROOT=... CELLS="2-8-2-duplicate 8-8-1-none" bash tools/experiments/segments.sh
 # A cell is N_syn-N_real-K-I, with a last part `raw` where frames are compared as they are, not stretched to 8.
-source "$(dirname "$0")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 OUT=$OUT/segments
 EPOCHS=${EPOCHS:-300}
 ITERATIONS=${ITERATIONS:-200}

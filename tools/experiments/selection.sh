@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The README's selection table: grid_s1_digits, 8 frames (stride 2) at 48 px, MiniC3D, 3 seeds.
-source "$(dirname "$0")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 teacher
 for ipc in ${IPCS:-1 5}; do

@@ -5,7 +5,7 @@
 # PARTS picks from: experts stills dm mtt frepo tune (grid only) report. Rates, where not the configs': LR_DM LR_MTT
 # LR_FREPO (motion), LRH_DM LRH_MTT LRH_FREPO (integrator).
 STUDENT=${STUDENT-_in}
-source "$(dirname "$0")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parts=" ${PARTS:-experts stills dm mtt frepo report} "
 SET=${SET:-grid}
 if [ "$SET" = grid ]; then LABELS=${LABELS:-hard soft}; else LABELS=hard; fi

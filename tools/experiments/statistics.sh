@@ -2,7 +2,7 @@
 # Statistics matching on grid_s1_digits beside Random and RDED: labels, sizes and the ablations of EDC.
 # Needs what selection.sh leaves (its teacher and sets); PARTS picks from: main noise ipc5 ablations windows report.
 # All of it took two and a half hours on two cores that did other work too.
-source "$(dirname "$0")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 POOL="[$TEACHER, $OUT/teacher_i3d, $OUT/teacher_slowonly]"
 parts=" ${PARTS:-main noise ipc5 ablations windows report} "
 
