@@ -61,6 +61,11 @@ class Condenser(LightningModule):
         multisize: MultiSize | None = None,
     ) -> None:
         super().__init__()
+        if multisize is not None and type(self).embedded is Condenser.embedded:
+            raise ValueError(
+                f"{type(self).__name__} measures no features to choose prefixes by: leave "
+                "model.init_args.multisize out, or write its `embedded`"
+            )
         self.num_classes, self.spec, self.ipc = num_classes, spec, ipc
         self.memory = memory(num_classes, ipc, spec)
         self.optimizer, self.init, self.seed, self.out = optimizer, init, seed, out
@@ -109,7 +114,7 @@ class Condenser(LightningModule):
 
     def embedded(self, clips: Tensor, context: Any) -> Seen:
         """What a network of the step makes of all clips and of real ones: multi-size chooses prefixes by it."""
-        raise NotImplementedError(f"{type(self).__name__} cannot choose prefixes: it measures no features")
+        raise NotImplementedError
 
     def about_step(self) -> str:
         """What the current step is made of, for the message when it fails."""
