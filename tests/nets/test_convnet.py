@@ -123,3 +123,19 @@ def test_lstm_parameters():
         count = sum(p.numel() for p in FrameNet(50, ClipSpec(size=64), "lstm").parameters())
     convolutions = 3 * 9 * 128 + 128 + 2 * (128 * 9 * 128 + 128) + 3 * 2 * 128
     assert count == convolutions + 4 * 8192 * (2 * 8192 + 2) + 8192 * 50 + 50 == 537_645_618
+
+
+@pytest.mark.parametrize(("name", "frames", "rows"), [("cnn_gru", 4, 64 * 4), ("convnet2d", 1, 64)])
+def test_width_scales_the_channels(name, frames, rows):
+    net = build(name, 5, ClipSpec(frames=frames, size=16), width=0.5)
+    assert [layer.out_channels for layer in net.blocks[::4]] == [64] * (len(net.blocks) // 4)
+    if name == "cnn_gru":
+        assert (net.rnn.input_size, net.rnn.hidden_size) == (rows, rows // 8)
+    assert net(torch.zeros(2, 3, frames, 16, 16)).shape == (2, 5)
+    assert build(name, 5, net.spec, **net.options).options["width"] == 0.5
+
+
+@pytest.mark.parametrize("width", [0, -1, 5])
+def test_a_width_that_is_none_is_refused(width):
+    with pytest.raises(ValueError, match=r"width must be in \(0, 4\]"):
+        build("cnn_gru", 5, ClipSpec(size=16), width=width)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Segmented matching (Wang 2024, sec. 3): (N_syn, N_real, K, I) cells of DM on grid_s1_digits, 8 frames (stride 2) at
-# 32 px, ipc 1, CNN+GRU to match in and as student, protocol s2d (shortened to EPOCHS), STUDENTS seeds of one
+# 32 px, ipc 1, half-width CNN+GRU to match in and as student, protocol s2d (shortened to EPOCHS), SEEDS seeds of one
 # condensation each. Beside them Random clips of as many frames, and all training videos.
 #   ROOT=... bash tools/experiments/segments.sh            (all cells)
 #   ROOT=... CELLS="2-8-2-duplicate 8-8-1-none" bash tools/experiments/segments.sh
@@ -8,7 +8,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 OUT=$OUT/segments
 EPOCHS=${EPOCHS:-300}
-ITERATIONS=${ITERATIONS:-200}
+ITERATIONS=${ITERATIONS:-100}
 SEEDS=${SEEDS:-3}
 INTERPOLATOR=$OUT/interpolator
 # Table 1: N_syn = N_real, by interpolation; Figure 5: N_real against N_syn; Figure 6: segments; last: raw frames.
@@ -18,8 +18,8 @@ CELLS=${CELLS:-1-1-1-duplicate 2-2-1-duplicate 4-4-1-duplicate 2-2-1-linear_ends
   1-1-1-duplicate-raw 4-4-1-duplicate-raw 4-8-1-duplicate-raw 4-8-4-duplicate-raw}
 
 student() { # folder of a set, name
-  [ -f "$1/evaluations/$2.json" ] || vdc evaluate --condensed "$1" --data.root "$ROOT" --config protocol_s2d.yaml \
-    --protocol.epochs "$EPOCHS" --protocol.checks 2 --student cnn_gru --seeds "$SEEDS" --name "$2" --progress false
+  [ -f "$1/evaluations/$2.json" ] || vdc evaluate --condensed "$1" --data.root "$ROOT" --config protocol_s2d_gru_grid.yaml \
+    --protocol.epochs "$EPOCHS" --student cnn_gru --seeds "$SEEDS" --name "$2" --progress false
 }
 
 for cell in $CELLS; do
@@ -42,7 +42,7 @@ for frames in ${RANDOMS-1 8}; do # what real clips, unlearnt, teach: `RANDOMS=` 
 done
 [ -f "$OUT/full/full.json" ] || [ -n "${SKIP_FULL-}" ] || vdc evaluate --full --data RealData --data.root "$ROOT" \
   --data.train train.txt --data.test test.txt --data.spec '{frames: 8, size: 32, stride: 2}' \
-  --config protocol_s2d.yaml --protocol.epochs "${FULL_EPOCHS:-10}" --student cnn_gru --seeds "$SEEDS" \
+  --config protocol_s2d_gru_grid.yaml --protocol.epochs "${FULL_EPOCHS:-10}" --student cnn_gru --seeds "$SEEDS" \
   --out "$OUT/full" --name full --progress false
 vdc report "$OUT" --out "$OUT/report" > "$OUT/report.txt"
 python3 - "$OUT" <<'TABLE' | tee "$OUT/cells.md"

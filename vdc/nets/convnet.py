@@ -9,16 +9,23 @@ from torch import Tensor, nn
 from vdc.nets.base import VideoNet
 from vdc.spec import ClipSpec
 
-WIDTH = 128
+CHANNELS = 128
 
 
-def conv_blocks(depth: int) -> nn.Sequential:
-    """`depth` times convolution, affine instance norm, ReLU, halving: (N, 3, H, W) -> (N, 128, H', W')."""
+def channels(name: str, width: float) -> int:
+    """Channels of a net of some width; what is no width is an error."""
+    if not 0 < width <= 4:
+        raise ValueError(f"net {name}: width must be in (0, 4], got {width}")
+    return max(1, round(width * CHANNELS))
+
+
+def conv_blocks(depth: int, wide: int) -> nn.Sequential:
+    """`depth` times convolution, affine instance norm, ReLU, halving: (N, 3, H, W) -> (N, `wide`, H', W')."""
     layers: list[nn.Module] = []
     for index in range(depth):
         layers += [
-            nn.Conv2d(WIDTH if index else 3, WIDTH, 3, padding=1),
-            nn.GroupNorm(WIDTH, WIDTH),
+            nn.Conv2d(wide if index else 3, wide, 3, padding=1),
+            nn.GroupNorm(wide, wide),
             nn.ReLU(),
             nn.AvgPool2d(2),
         ]
@@ -42,17 +49,19 @@ class ConvNet2d(VideoNet):
     Args:
         num_classes: K.
         spec: the clips it is built for: one frame, a size from 16 px, which its classifier is bound to.
+        width: channels over the published 128.
     """
 
-    def __init__(self, num_classes: int, spec: ClipSpec) -> None:
-        super().__init__("convnet2d", num_classes, spec)
+    def __init__(self, num_classes: int, spec: ClipSpec, *, width: float = 1.0) -> None:
+        super().__init__("convnet2d", num_classes, spec, width=width)
         if spec.frames != 1:
             raise ValueError(f"net convnet2d sees stills: spec.frames must be 1, got {spec.frames}")
-        self.blocks = conv_blocks(4)
-        self.fc = nn.Linear(WIDTH * cells(self.name, spec.size, 4), num_classes)
+        wide = channels(self.name, width)
+        self.blocks = conv_blocks(4, wide)
+        self.fc = nn.Linear(wide * cells(self.name, spec.size, 4), num_classes)
 
     def maps(self, x: Tensor) -> Tensor:
-        """Last map (N, 128, H/16, W/16) of clips (N, C, 1, H, W)."""
+        """Last map (N, 128 x width, H/16, W/16) of clips (N, C, 1, H, W)."""
         return self.blocks(x.squeeze(2))  # type: ignore[no-any-return]
 
     def pool(self, maps: Tensor) -> Tensor:
@@ -76,6 +85,7 @@ class FrameNet(VideoNet):
         spec: the clips it is built for.
         head: `mean`; `gru` with an eighth of a frame's features as units; `lstm` with as many as features.
         crop: side of the centre of a frame that is looked at: 64 of 112 as published; `None` takes all of it.
+        width: channels over the published 128; the recurrent layer's units go with them.
     """
 
     def __init__(
@@ -85,17 +95,19 @@ class FrameNet(VideoNet):
         head: Literal["mean", "gru", "lstm"],
         *,
         crop: int | None = None,
+        width: float = 1.0,
     ) -> None:
-        super().__init__(f"cnn_{head}", num_classes, spec, crop=crop)
+        super().__init__(f"cnn_{head}", num_classes, spec, crop=crop, width=width)
         self.crop = crop
         if crop is not None and not 1 <= crop <= spec.size:
             raise ValueError(f"net {self.name}: crop {crop} must be in 1..{spec.size}, the spec.size")
-        self.blocks = conv_blocks(3)
-        width = WIDTH * cells(self.name, crop or spec.size, 3)
-        hidden = width // 8 if head == "gru" else width
+        wide = channels(self.name, width)
+        self.blocks = conv_blocks(3, wide)
+        features = wide * cells(self.name, crop or spec.size, 3)
+        hidden = max(1, features // 8) if head == "gru" else features
         self.rnn: nn.RNNBase | None = None
         if head != "mean":
-            self.rnn = (nn.GRU if head == "gru" else nn.LSTM)(width, hidden, batch_first=True)
+            self.rnn = (nn.GRU if head == "gru" else nn.LSTM)(features, hidden, batch_first=True)
         self.fc = nn.Linear(hidden, num_classes)
 
     def maps(self, x: Tensor) -> Tensor:
