@@ -37,7 +37,9 @@ plain() { # name, method, further flags: the same with plain clips
   if [ "$SET" = grid ]; then
     condense "$name" "${method}_grid.yaml" "$@"
   else
-    condense "$name" "s2d_${method}_toy.yaml" --model.memory Pixels --model.init real "$@"
+    local -A rate=([dm]=0.02 [mtt]=0.005 [frepo]=0.002) # of the *_grid.yaml
+    condense "$name" "s2d_${method}_toy.yaml" --model.memory Pixels --model.init real \
+      --model.optimizer.lr "${rate[$method]}" "$@"
   fi
 }
 
