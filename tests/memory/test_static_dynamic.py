@@ -222,6 +222,43 @@ def test_stills_start_as_middle_frames_and_noise_follows_from_the_seed():
     assert not torch.equal(memory.integrator.conv.weight, other.integrator.conv.weight)
 
 
+@pytest.mark.parametrize("integrator", ["conv", "encoder_decoder"])
+@pytest.mark.parametrize(("s", "d"), [(2, 2), (1, 3), (3, 1)])
+def test_pairs_can_start_as_clips_in_the_colours_of_their_middle_frames(s, d, integrator):
+    memory = StaticDynamic(K, IPC, SPEC, s, d, integrator, budget=0, motion="clips")
+    each = max(s, d)
+    assert memory.wants == IPC * each
+    clips = draw(K, memory.wants, 3, 4, 6, 6).clamp(-1.5, 1.5)
+    memory.initialise(clips)
+    for k, i in product(range(K), range(IPC)):
+        for pair in product(range(s), range(d)):
+            memory.pairs[k * IPC + i, 0] = pair[0] * d + pair[1]
+            still, moves = (clips[k, i * each + n] for n in pair)
+            expected = torch.empty(3, 4, 6, 6)
+            for t, c in product(range(4), range(3)):  # slow: brightness against the middle frame, number 2
+                brighter = sum(moves[j, t] - moves[j, 2] for j in range(3)) / 3
+                expected[c, t] = still[c, 2] + brighter
+            with torch.no_grad():
+                torch.testing.assert_close(
+                    memory.render(torch.tensor([k * IPC + i]))[0][0], expected, atol=1e-5, rtol=1e-5
+                )
+    assert float(memory.curves()["motion_drift"]) == 0
+
+
+def test_grey_clips_start_as_they_are_and_stills_as_still_videos():
+    memory = StaticDynamic(K, IPC, SPEC, 1, 1, budget=0, motion="clips")
+    grey = draw(K, IPC, 1, 4, 6, 6).clamp(-1.5, 1.5).expand(-1, -1, 3, -1, -1, -1)
+    memory.initialise(grey)
+    rows = torch.arange(K * IPC)
+    torch.testing.assert_close(memory.render(rows)[0].detach(), grey.flatten(0, 1))
+    memory.initialise(grey[:, :, :, :1])
+    torch.testing.assert_close(
+        memory.render(rows)[0].detach(), grey[:, :, :, :1].flatten(0, 1).expand(-1, -1, 4, -1, -1)
+    )
+    with pytest.raises(ValueError, match="motion clips needs clips of 1 or 4 frames to start from, not 3"):
+        memory.initialise(grey[:, :, :, :3])
+
+
 def test_clamping_touches_stills_only():
     memory = filled()
     memory.stills.data[:], memory.motions.data[:] = 9, 9
@@ -349,6 +386,7 @@ def test_other_stored_tensors_are_refused():
         ({"precision": "int4"}, "int4"),
         ({"integrator": "add"}, "add"),
         ({"integrator": "encoder_decoder", "width": 0}, r"memory\.width"),
+        ({"motion": "still"}, r"memory\.motion must be noise or clips, got .still."),
         ({"lr_dynamic": -1.0}, "negative"),
         ({"lr_static": 0.0, "lr_dynamic": 0.0, "lr_integrator": 0.0}, "not all of them 0"),
     ],

@@ -86,3 +86,14 @@ def reset(integrator: nn.Module, generator: torch.Generator) -> None:
             for weights in layer.parameters():
                 drawn = torch.rand(weights.shape, generator=generator)
                 weights.copy_((2 * drawn - 1) * bound)
+
+
+@torch.no_grad()
+def pass_through(integrator: nn.Module) -> None:
+    """Make clips of the still plus the motion clip, in every colour; also where an encoder stands beside."""
+    last = integrator.conv if isinstance(integrator, ConvIntegrator) else integrator.last
+    assert isinstance(last, nn.Conv3d)
+    for weights in last.parameters():
+        weights.zero_()
+    for colour in range(3):  # of what `paired` makes, channel 3 is the motion clip
+        last.weight[colour, [colour, 3], 1, 1, 1] = 1.0

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from vdc.memory.base import Memory
-from vdc.memory.integrator import Kind, build, reset
+from vdc.memory.integrator import Kind, build, pass_through, reset
 from vdc.ops.pixels import to_clips, to_frames, valid_range
 from vdc.ops.rng import generator
 from vdc.spec import ClipSpec
 
 Precision = Literal["float32", "float16", "uint8"]
+Motion = Literal["noise", "clips"]
 SHARED = "shared.integrator."  # how a condensed set names tensors that belong to no item
 SAMPLE = 65536  # values of motion clips whose drift is followed, at most
 
@@ -22,9 +23,9 @@ class StaticDynamic(Memory):
 
     Wang 2024 (S2D, arXiv 2312.00362), yuz1wan/video_distillation@5871dc5b:distill_s2d_ms.py, where S and D
     are 2. Which two make the clip is drawn anew at every step and epoch (`redraw`), from the seed and the
-    item alone; a row asked for several times at once takes its S * D pairs in turn. Motion clips start as
-    noise, the integrator as convolutions do, the stills as the middle frames of the clips given, or as the
-    stills of a condensed set (`StaticDC`). Frozen items change with the integrator: multi-size freezes it too.
+    item alone; a row asked for several times at once takes its S * D pairs in turn. Stills start as the middle
+    frames of the clips given, or as the stills of a condensed set (`StaticDC`); for the rest see `motion`.
+    Frozen items change with the integrator: multi-size freezes it too.
 
     Args:
         num_classes: K.
@@ -35,10 +36,13 @@ class StaticDynamic(Memory):
         integrator: the released single convolution (327 weights), or an encoder and decoder.
         width: of the latter.
         lr_static: learning rate of stills; 0 keeps them, as published.
-        lr_dynamic: of motion clips; `None` takes the optimiser's, 0 leaves them the noise that they start as.
+        lr_dynamic: of motion clips; `None` takes the optimiser's, 0 leaves them as they start.
         lr_integrator: of the integrator; `None` takes the optimiser's, 0 keeps it.
         precision: that everything is stored in. With uint8 stills are ordinary frames, a motion clip has 256
             levels between its extremes, and the integrator stays float32.
+        motion: what motion clips start as. `noise`, as published: of deviation 1, the integrator as convolutions
+            do. `clips`: how much brighter or darker a clip is than its still, the integrator adding the two, so
+            that a pair of one clip renders as that clip in the colours of its middle frame.
         budget: plain clips per class, at the same precision, whose bytes the set may take; `None` is `ipc`,
             0 allows any.
     """
@@ -65,6 +69,7 @@ class StaticDynamic(Memory):
         lr_dynamic: float | None = None,
         lr_integrator: float | None = None,
         precision: Precision = "uint8",
+        motion: Motion = "noise",
         budget: int | None = None,
     ) -> None:
         super().__init__(num_classes, ipc, spec)
@@ -73,6 +78,9 @@ class StaticDynamic(Memory):
                 raise ValueError(f"memory.{name} must be at least 1, got {count}")
         if precision not in get_args(Precision):
             raise ValueError(f"memory.precision must be float32, float16 or uint8, got {precision!r}")
+        if motion not in get_args(Motion):
+            raise ValueError(f"memory.motion must be noise or clips, got {motion!r}")
+        self.motion = motion
         self.statics, self.dynamics, self.kind, self.width = statics, dynamics, integrator, width
         self.rates = {"static": lr_static, "dynamic": lr_dynamic, "integrator": lr_integrator}
         if all(rate == 0 for rate in self.rates.values()) or any(r and r < 0 for r in self.rates.values()):
@@ -129,8 +137,8 @@ class StaticDynamic(Memory):
 
     @property
     def wants(self) -> int:
-        """Real clips per class that `initialise` takes a frame from: one per still."""
-        return self.ipc * self.statics
+        """Clips per class that `initialise` takes: one per still, and per motion clip where it is of a clip."""
+        return self.ipc * (max(self.statics, self.dynamics) if self.motion == "clips" else self.statics)
 
     @property
     def variants(self) -> int:
@@ -182,29 +190,43 @@ class StaticDynamic(Memory):
 
     @torch.no_grad()
     def initialise(self, clips: Tensor) -> None:
-        """Take the middle frames of clips (K, wants, C, t, H, W) of any length, normalised, as stills.
+        """Start from clips (K, wants, C, t, H, W) of any length, normalised: see the class.
 
         Raises:
-            ValueError: the clips have another shape.
+            ValueError: the clips have another shape; or motion is to be of clips, and they have neither one
+                frame, which does not move, nor as many as are stored.
         """
         wanted = (self.num_classes, self.wants, 3, self.spec.size, self.spec.size)
-        frames = clips[:, :, :, clips.shape[3] // 2]
+        frames, length = clips[:, :, :, clips.shape[3] // 2], clips.shape[3]
         if frames.shape != wanted:
             raise ValueError(
                 f"memory with stills of (K, wants, C, H, W) {wanted} cannot start from clips of "
                 f"{tuple(clips.shape)}"
             )
-        self.stills.copy_(frames.reshape(self.stills.shape))
-        self.motions.copy_(torch.randn(self.motions.shape, generator=generator(self.seed, "motions")))
+        self.stills.copy_(self._of_items(frames)[:, : self.statics])
         reset(self.integrator, generator(self.seed, "integrator"))
+        if self.motion == "noise":
+            self.motions.copy_(torch.randn(self.motions.shape, generator=generator(self.seed, "motions")))
+        elif length not in (1, self.spec.stored):
+            raise ValueError(
+                f"memory.motion clips needs clips of 1 or {self.spec.stored} frames to start from, not {length}"
+            )
+        else:
+            brighter = (clips - frames[:, :, :, None]).mean(2)  # (K, wants, t, H, W)
+            self.motions.copy_(self._of_items(brighter)[:, : self.dynamics])
+            pass_through(self.integrator)
         self.start = self._sample(self.motions).clone()
+
+    def _of_items(self, parts: Tensor) -> Tensor:
+        """(K, wants, ...) as (K * ipc, wants / ipc, ...)."""
+        return parts.reshape(len(self.stills), -1, *parts.shape[2:])
 
     def _sample(self, motions: Tensor) -> Tensor:
         """Every so-manieth value."""
         return motions.flatten()[:: self.every]
 
     def curves(self) -> dict[str, Tensor]:
-        """`motion_drift`: root mean square of how far motion clips are from their noise of deviation 1."""
+        """`motion_drift`: root mean square of how far motion clips are from their start."""
         assert self.start is not None
         return {"motion_drift": (self._sample(self.motions.detach()) - self.start).square().mean().sqrt()}
 
