@@ -59,7 +59,7 @@ if run datm; then # the learnt labels; inner batches of 10 clips and 60 steps, a
 fi
 if run edc; then
   teacher
-  compare edc hard --model.teachers "[$TEACHER]"
+  compare edc hard --model.teachers "[$TEACHER]" --model.iterations 100 # as at ipc 5 in statistics.sh
 fi
 if run herding; then # selection order: sizes for free
   teacher

@@ -2,8 +2,7 @@
 # DM, MTT and FRePo on plain clips and on stills with motion clips, at equal or fewer bytes, and Static-DC.
 # On grid_s1_digits hard labels, as in Wang 2024, and the teacher's; plain sets are those of matching.sh. With
 # SET=toy, ROOT=<where the toy videos are or go> and an OUT of its own: the toy set, hard labels.
-# PARTS picks from: experts stills dm mtt frepo tune (grid only) report. Rates, where not the configs': LR_DM LR_MTT
-# LR_FREPO (motion), LRH_DM LRH_MTT LRH_FREPO (integrator).
+# PARTS picks from: experts stills dm mtt frepo tune (grid only) report.
 STUDENT=${STUDENT-_in}
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parts=" ${PARTS:-experts stills dm mtt frepo report} "
@@ -23,12 +22,6 @@ scored() { # name, clips per class, kinds of labels
     if [ "$kind" = soft ]; then soft "$name"; fi
     students "$name" "$clips" "$kind"
   done
-}
-
-rates() { # method: of motion clips and integrator, where they are given
-  local motion="LR_$1" integrator="LRH_$1"
-  [ -z "${!motion:-}" ] || echo "--model.optimizer.lr ${!motion}"
-  [ -z "${!integrator:-}" ] || echo "--model.memory.lr_integrator ${!integrator}"
 }
 
 plain() { # name, method, further flags: the same with plain clips
@@ -54,41 +47,48 @@ if run stills; then # one still per class is Static-DC; two start the pairs, and
     scored "static-dc-$stills" "$stills" $LABELS
   done
 fi
-START=(--model.init "$OUT/static-dc-2/condensed")
-if run dm; then
+STILLS=(--model.init "$OUT/static-dc-2/condensed") # where motion clips start as noise, as published
+CLIPS=(--model.init real --model.memory.init_args.motion clips --model.memory.init_args.lr_integrator 0)
+if run dm; then # on GRID from the stills and, beside it, from clips; on the toy set, whose stills say nothing, from clips
   plain dm-1 dm "${DM[@]}"
-  condense s2d-dm-1 "s2d_dm_$SET.yaml" "${DM[@]}" "${START[@]}" $(rates DM)
-  for name in dm-1 s2d-dm-1; do scored "$name" 1 $LABELS; done
+  sets=(dm-1 s2d-dm-1)
+  if [ "$SET" = grid ]; then
+    condense s2d-dm-1 s2d_dm_grid.yaml "${DM[@]}" "${STILLS[@]}"
+    condense s2d-dm-noise-1 s2d_dm_noise_grid.yaml "${DM[@]}" "${STILLS[@]}"
+    condense s2d-dm-clips-1 s2d_dm_grid.yaml "${DM[@]}" "${CLIPS[@]}"
+    sets+=(s2d-dm-noise-1 s2d-dm-clips-1)
+  else
+    condense s2d-dm-1 s2d_dm_toy.yaml "${DM[@]}"
+  fi
+  for name in "${sets[@]}"; do scored "$name" 1 $LABELS; done
 fi
 if run mtt; then
   plain mtt-1 mtt "${MTT[@]}"
-  condense s2d-mtt-1 "s2d_mtt_$SET.yaml" "${MTT[@]}" "${START[@]}" $(rates MTT)
-  condense s2d-mtt-noise-1 "s2d_mtt_$SET.yaml" "${MTT[@]}" "${START[@]}" $(rates MTT) --model.memory.lr_dynamic 0
-  deep=()
-  if [ "$SET" = grid ]; then
-    condense s2d-mtt-deep-1 s2d_mtt_deep_grid.yaml "${MTT[@]}" "${START[@]}" $(rates MTT)
-    deep=(s2d-mtt-deep-1)
-  fi
-  for name in mtt-1 s2d-mtt{,-noise}-1 "${deep[@]}"; do scored "$name" 1 $LABELS; done
+  condense s2d-mtt-1 "s2d_mtt_$SET.yaml" "${MTT[@]}"
+  for name in mtt-1 s2d-mtt-1; do scored "$name" 1 $LABELS; done
 fi
 if run frepo; then
   plain frepo-1 frepo
-  condense s2d-frepo-1 "s2d_frepo_$SET.yaml" "${START[@]}" $(rates FREPO)
+  condense s2d-frepo-1 "s2d_frepo_$SET.yaml"
   for name in frepo-1 s2d-frepo-1; do scored "$name" 1 $LABELS; done
 fi
-if run tune; then # rates of motion and integrator, on clips held out of training; nothing here sees the test
+if run tune; then # rates and starts, on clips held out of training; nothing here sees the test
   holdout
-  condense tune/stills "static_dc_$SET.yaml" "${TUNE[@]}" --model.ipc 2
-  START=(--model.init "$OUT/tune/stills/condensed")
-  for lr in ${LRS_DM:-0.002 0.02 0.2}; do
-    tune "s2d-dm-$lr" "s2d_dm_$SET.yaml" 1 hard "${DM[@]}" "${START[@]}" --model.optimizer.lr "$lr"
+  condense tune/stills static_dc_grid.yaml "${TUNE[@]}" --model.ipc 2
+  STILLS=(--model.init "$OUT/tune/stills/condensed" --model.memory.init_args.motion noise)
+  lr=--model.optimizer.init_args.lr integrator=--model.memory.init_args.lr_integrator
+  export SEEDS=${SEEDS:-1}
+  tune s2d-dm-start s2d_dm_grid.yaml 1 hard "${DM[@]}" "${CLIPS[@]}" --model.iterations 1 $lr 1e-6
+  for rate in 0.02 0.1; do
+    tune "s2d-dm-$rate" s2d_dm_grid.yaml 1 hard "${DM[@]}" "${STILLS[@]}" $lr $rate
+    tune "s2d-mtt-$rate" s2d_mtt_grid.yaml 1 hard "${MTT[@]}" "${STILLS[@]}" $integrator 0.01 $lr $rate --trainer.max_steps 60
   done
-  for lr in ${LRS_MTT:-0.002 0.02 0.2}; do
-    tune "s2d-mtt-$lr" "s2d_mtt_$SET.yaml" 1 hard "${MTT[@]}" "${START[@]}" --model.optimizer.lr "$lr"
+  tune s2d-frepo-0.01 s2d_frepo_grid.yaml 1 hard "${STILLS[@]}" $integrator 0.01 $lr 0.01
+  for rate in 0 0.001; do # of the integrator
+    tune "s2d-dm-clips-$rate" s2d_dm_grid.yaml 1 hard "${DM[@]}" "${CLIPS[@]}" $integrator $rate
+    tune "s2d-mtt-clips-$rate" s2d_mtt_grid.yaml 1 hard "${MTT[@]}" $integrator $rate --trainer.max_steps 60
   done
-  for lr in ${LRS_FREPO:-0.001 0.01 0.1}; do
-    tune "s2d-frepo-$lr" "s2d_frepo_$SET.yaml" 1 hard "${START[@]}" --model.optimizer.lr "$lr"
-  done
+  tune s2d-frepo-clips s2d_frepo_grid.yaml 1 hard
 fi
 if run report; then
   sets=()
@@ -96,7 +96,7 @@ if run report; then
     full
     sets=("$OUT/full")
   fi
-  for name in random-1 herding-1 static-dc-{1,2} dm-1 s2d-dm-1 mtt-1 s2d-mtt{,-noise,-deep}-1 frepo-1 s2d-frepo-1; do
+  for name in random-1 herding-1 static-dc-{1,2} dm-1 s2d-dm{,-noise,-clips}-1 mtt-1 s2d-mtt-1 frepo-1 s2d-frepo-1; do
     if [ -d "$OUT/$name/condensed" ]; then sets+=("$OUT/$name/condensed"); fi
   done
   vdc report "${sets[@]}" --out "$OUT/static"
