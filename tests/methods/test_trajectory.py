@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tests.methods.tiny import CLASSES, SPEC, K, Tiny, _registered, fit, register, toy, toy_root  # noqa: F401
 from vdc.condensed.format import load
-from vdc.methods import DATM, MTT
+from vdc.methods import DATM, MTT, datm
 from vdc.methods.guard import LAST_GOOD
 from vdc.methods.judges import correct_clips, first_right, mean_verdict, verdicts
 from vdc.methods.trajectory import inner_batches
@@ -317,6 +317,23 @@ def test_a_run_learns_pixels_labels_and_step_and_writes_them(experts, data, tmp_
     found = verdicts(held, begun.memory.videos.detach(), SPEC, torch.device("cpu"))
     assert torch.allclose(begun.memory.logits, mean_verdict(found, begun.memory.labels), atol=1e-5)
     assert begun.step_size.item() == pytest.approx(0.05)
+
+
+def test_a_run_whose_steps_all_change_nothing_ends_with_what_to_do(experts, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(datm, "HOPELESS", 4)
+    run(experts, data, tmp_path / "3", steps=3, threshold=0.0)
+
+    class Often(DATM):
+        def training_step(self, batch, batch_idx):
+            self.threshold = 100.0 if self.global_step % 4 == 3 else 0.0
+            return super().training_step(batch, batch_idx)
+
+    run(experts, data, tmp_path / "often", Often, steps=9)
+    with pytest.raises(
+        ValueError, match=r"last 4 steps, up to 3, changed nothing.*threshold 0\.0 .*lower step_size \(0\.05\)"
+    ):
+        run(experts, data, tmp_path / "4", steps=5, threshold=0.0)
+    assert not (tmp_path / "4" / "set").exists()
 
 
 def test_a_poor_step_moves_nothing_not_even_by_momentum(experts, data, tmp_path):

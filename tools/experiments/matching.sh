@@ -66,7 +66,8 @@ if run frepo; then
 fi
 if run ipc5; then
   condense dm-5 dm_pool_grid.yaml --model.ipc 5 --model.pool "$OUT/experts"
-  condense datm-5 datm_grid.yaml --model.ipc 5 --model.experts "$OUT/experts" --trainer.max_steps 60 --model.batch_syn 10
+  condense datm-5 datm_grid.yaml --model.ipc 5 --model.experts "$OUT/experts" --trainer.max_steps 60 --model.batch_syn 10 \
+    --model.step_size 0.02
   labelled dm-5 5
   students datm-5 5 hard && students datm-5 5 soft
 fi

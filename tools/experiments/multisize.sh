@@ -55,7 +55,7 @@ fi
 if run dc; then compare dc hard; fi
 if run datm; then # the learnt labels; inner batches of 10 clips and 60 steps, as at ipc 5 in matching.sh
   experts
-  compare datm soft --model.experts "$OUT/experts" --model.batch_syn 10 --trainer.max_steps 60
+  compare datm soft --model.experts "$OUT/experts" --model.batch_syn 10 --model.step_size 0.02 --trainer.max_steps 60
 fi
 if run edc; then
   teacher

@@ -12,6 +12,7 @@ from vdc.methods.trajectory import MTT
 from vdc.spec import Batch, ClipSpec
 
 CHUNK = 32  # clips rendered at a time
+HOPELESS = 50  # steps in a row that may be left out
 
 
 class DATM(MTT):
@@ -28,7 +29,8 @@ class DATM(MTT):
         expansion_steps: steps over which that bound grows to `max_start_epoch`.
         lr_labels: learning rate of the labels; 0 keeps hard ones.
         momentum_labels: of SGD on them.
-        threshold: a step whose loss is larger changes nothing; with multi-size, the mean of both losses.
+        threshold: a step whose loss is larger changes nothing; with multi-size, the mean of both losses. A run
+            ends with an error after 50 of them in a row: what is drawn differs, but nothing is learnt.
         init: see MTT.
         options: further arguments, of MTT.
     """
@@ -58,6 +60,7 @@ class DATM(MTT):
         if lr_labels > 0:
             self.memory.learn_labels(torch.zeros(len(self.memory), num_classes))
         self._poor = False
+        self._left_out = 0  # steps in a row
 
     def window(self) -> tuple[int, int]:
         """The bound grows evenly (DATM, sec. 3.2; GzyAftermath/DATM:distill/DATM.py)."""
@@ -82,11 +85,23 @@ class DATM(MTT):
         self.memory.logits.copy_(mean_verdict(found, self.memory.labels))
 
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
-        """One step; poor where its loss, averaged over processes, is above the threshold."""
+        """One step; poor where its loss, averaged over processes, is above the threshold.
+
+        Raises:
+            ValueError: it is the 50th poor one in a row.
+        """
         total = super().training_step(batch, batch_idx)
         mean = self.trainer.strategy.reduce(total.detach().clone(), reduce_op="mean")
         losses = 2 if self.prefixes is not None and self.prefixes.made else 1
         self._poor = bool(mean > losses * self.threshold)
+        self._left_out = self._left_out + 1 if self._poor else 0
+        if self._left_out == HOPELESS:
+            raise ValueError(
+                f"the last {HOPELESS} steps, up to {self.global_step}, changed nothing: their losses were above "
+                f"--model.init_args.threshold {self.threshold} (the last {float(mean / losses):.3f}). Students move "
+                f"away from the experts: lower step_size ({float(self.step_size.detach()):.3g}) or raise batch_syn; "
+                "or raise the threshold"
+            )
         self.log("skipped", float(self._poor))
         return total
 
