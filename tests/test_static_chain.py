@@ -10,6 +10,7 @@ from tests.test_cli import _here, load, main, refused, toy_args, world  # noqa: 
 from vdc.memory import restore
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false", "--data.per_class", "2"]
+STILLS = ["--model.init", "runs/static_dc_toy/condensed"]
 LONG = ["--data.spec.frames", "8", "--data.spec.stride", "1"]
 
 
@@ -26,7 +27,7 @@ def stills(world):  # noqa: F811
 
 
 def test_stills_start_a_static_dynamic_set_that_is_evaluated_shown_and_exported(stills, capsys):
-    made = fit("s2d_dm", "--model.iterations", "1", "--model.memory.precision", "float32")
+    made = fit("s2d_dm", *STILLS, "--model.iterations", "1", "--model.memory.precision", "float32")
     start = restore(stills).render(torch.arange(20))[0][:, :, 0]
     torch.testing.assert_close(made.tensors["stills"], start.view(10, 2, 3, 44, 44))
     folder = "runs/s2d_dm_toy/condensed"
@@ -41,7 +42,9 @@ def test_stills_start_a_static_dynamic_set_that_is_evaluated_shown_and_exported(
 
 
 def test_frepo_takes_the_first_still_of_each_class(stills):
-    made = fit("s2d_frepo", "--trainer.max_steps", "1", "--model.pool", "1", "--data.batch_size", "4")
+    made = fit(
+        "s2d_frepo", *STILLS, "--trainer.max_steps", "1", "--model.pool", "1", "--data.batch_size", "4"
+    )
     assert made.tensors["motions"].shape == (10, 1, 8, 44, 44)
     assert torch.equal(made.tensors["stills"][:, 0], stills.tensors["videos"][::2, 0])
     assert made.labels.kind == "soft"

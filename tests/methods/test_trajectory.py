@@ -330,7 +330,8 @@ def test_a_run_whose_steps_all_change_nothing_ends_with_what_to_do(experts, data
 
     run(experts, data, tmp_path / "often", Often, steps=9)
     with pytest.raises(
-        ValueError, match=r"last 4 steps, up to 3, changed nothing.*threshold 0\.0 .*lower step_size \(0\.05\)"
+        ValueError,
+        match=r"last 4 steps, up to 3, changed nothing.*threshold 0\.0 .*lower step_size \(0\.05\)",
     ):
         run(experts, data, tmp_path / "4", steps=5, threshold=0.0)
     assert not (tmp_path / "4" / "set").exists()
