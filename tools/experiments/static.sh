@@ -2,7 +2,7 @@
 # DM, MTT and FRePo on plain clips and on stills with motion clips, at equal or fewer bytes, and Static-DC.
 # On grid_s1_digits hard labels, as in Wang 2024, and the teacher's; plain sets are those of matching.sh. With
 # SET=toy, ROOT=<where the toy videos are or go> and an OUT of its own: the toy set, hard labels.
-# PARTS picks from: experts stills dm mtt frepo tune (grid only) report.
+# PARTS picks from: experts stills dm mtt frepo, on the grid only pairs deep tune, and report.
 STUDENT=${STUDENT-_in}
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parts=" ${PARTS:-experts stills dm mtt frepo report} "
@@ -62,6 +62,18 @@ if run dm; then # on GRID from the stills and, beside it, from clips; on the toy
   fi
   for name in "${sets[@]}"; do scored "$name" 1 $LABELS; done
 fi
+if run pairs; then # other numbers of stills and motion clips (Wang 2024, Tab. 5); 2-2 is s2d-dm-1
+  for pair in 1-1 1-2 2-1; do
+    condense "s2d-dm-$pair" s2d_dm_grid.yaml "${DM[@]}" "${STILLS[@]}" \
+      --model.memory.init_args.statics "${pair%-*}" --model.memory.init_args.dynamics "${pair#*-}"
+    scored "s2d-dm-$pair" 1 $LABELS
+  done
+fi
+if run deep; then # the encoder-decoder, beside a convolution that is stored and learnt alike
+  condense s2d-dm-deep s2d_dm_deep_grid.yaml "${DM[@]}" "${STILLS[@]}"
+  condense s2d-dm-conv s2d_dm_deep_grid.yaml "${DM[@]}" "${STILLS[@]}" --model.memory.init_args.integrator conv
+  for name in s2d-dm-{deep,conv}; do scored "$name" 1 $LABELS; done
+fi
 if run mtt; then
   plain mtt-1 mtt "${MTT[@]}"
   condense s2d-mtt-1 "s2d_mtt_$SET.yaml" "${MTT[@]}"
@@ -96,7 +108,7 @@ if run report; then
     full
     sets=("$OUT/full")
   fi
-  for name in random-1 herding-1 static-dc-{1,2} dm-1 s2d-dm{,-noise,-clips}-1 mtt-1 s2d-mtt-1 frepo-1 s2d-frepo-1; do
+  for name in random-1 herding-1 static-dc-{1,2} dm-1 s2d-dm{,-noise,-clips}-1 s2d-dm-{1-1,1-2,2-1,conv,deep} mtt-1 s2d-mtt-1 frepo-1 s2d-frepo-1; do
     if [ -d "$OUT/$name/condensed" ]; then sets+=("$OUT/$name/condensed"); fi
   done
   vdc report "${sets[@]}" --out "$OUT/static"
