@@ -164,7 +164,10 @@ class Sees(Condenser):
         rank = self.global_rank if self.trainer.world_size == 2 else slice(None)
         d = self.table[rank, min(self.step // 2, 1)].view(-1, 2).mean(0).sqrt()
         items = torch.stack([d[0], 2 * d[1] - d[0], torch.zeros(())]).repeat(self.num_classes)
-        return Seen(items[:, None], torch.zeros(self.num_classes, 1), torch.ones(self.num_classes))
+        items = torch.stack([items, torch.ones_like(items)], 1)  # of which real means are 1 long
+        return Seen(
+            items, torch.tensor([[0.0, 1.0]]).repeat(self.num_classes, 1), torch.ones(self.num_classes)
+        )
 
     def loss(self, clips, labels, context):
         return {"pull": clips.square().mean()}

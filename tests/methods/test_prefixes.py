@@ -50,7 +50,9 @@ def seen(distances, counts=None):
     sums = d * torch.arange(1, d.shape[1] + 1)
     items = torch.diff(sums, prepend=torch.zeros(len(d), 1), dim=1)
     items = torch.cat([items, torch.zeros(len(d), 1)], 1).reshape(-1, 1)
-    return Seen(items, torch.zeros(len(d), 1), torch.ones(len(d)) if counts is None else torch.tensor(counts))
+    items = torch.cat([items, torch.ones_like(items)], 1)  # of which real means are 1 long
+    real = torch.tensor([[0.0, 1.0]]).repeat(len(d), 1)
+    return Seen(items, real, torch.ones(len(d)) if counts is None else torch.tensor(counts))
 
 
 @pytest.mark.parametrize("classwise", [False, True])
@@ -69,6 +71,15 @@ def test_the_prefix_whose_distance_changed_most_is_matched(classwise):
     assert prefixes.matched.tolist() == ([3, 2] if classwise else [2, 2])
     assert prefixes.frozen.tolist() == [1, 1]
     assert prefixes.counts.sum() == 0
+
+
+def test_networks_of_another_scale_count_alike():
+    one, many = (Prefixes(MultiSize(), 2, 3) for _ in range(2))
+    for scale in (1.0, 20.0):
+        found = seen([[3.0, 5.0], [1.0, 7.0]], [2.0, 4.0])
+        one.add(found)
+        many.add(found._replace(items=scale * found.items, real=scale * found.real))
+    torch.testing.assert_close(one.sums, many.sums)
 
 
 def test_a_class_that_was_not_seen_stays_where_it_is():

@@ -113,7 +113,10 @@ class Condenser(LightningModule):
         return self.loss(clips, labels, context), self.loss(clips[prefix], labels[prefix], context)
 
     def embedded(self, clips: Tensor, context: Any) -> Seen:
-        """What a network of the step makes of all clips and of real ones: multi-size chooses prefixes by it."""
+        """What a network of the step makes of all clips and of real ones: multi-size chooses prefixes by it.
+
+        Called after `loss` or `losses` of the same clips, whose features a method can give.
+        """
         raise NotImplementedError
 
     def about_step(self) -> str:

@@ -91,6 +91,7 @@ class FRePo(Condenser):
         if self.memory.logits is not None:
             self.memory.logits.requires_grad_(lr_labels > 0)
         self._pool_state: dict[str, Any] | None = None
+        self._found = torch.empty(0)  # features of the items in the current step
         self.pool: OnlinePool
 
     def prepare(self) -> None:
@@ -127,7 +128,9 @@ class FRePo(Condenser):
 
     def _features(self, clips: Tensor, context: Regression) -> Tensor:
         """Features (n, D) of stored clips in the step's network."""
-        return self.pool.still(context.net).embed(self.view(clips, self.draw_starts(len(clips))))
+        features = self.pool.still(context.net).embed(self.view(clips, self.draw_starts(len(clips))))
+        self._found = features.detach()
+        return features
 
     def losses(
         self, clips: Tensor, labels: Tensor, context: Regression, prefix: Tensor
@@ -138,9 +141,9 @@ class FRePo(Condenser):
         return self._terms(features, labels, context), part
 
     def embedded(self, clips: Tensor, context: Regression) -> Seen:
-        """Features, and means of those of the real batch, of the classes that are in it."""
+        """The step's features, and means of those of the real batch, of the classes that are in it."""
         means = class_means(context.features, context.targets.argmax(1), self.num_classes)
-        return Seen(self._features(clips, context), *means)
+        return Seen(self._found, *means)
 
     def _terms(self, features: Tensor, labels: Tensor, context: Regression) -> Terms:
         """The terms of features (n, D) with labels (n, K)."""

@@ -63,6 +63,7 @@ class DM(Classwise):
         """Build the network, whose weights nothing here differentiates."""
         super().prepare()
         self.net.requires_grad_(False)
+        self._found = torch.empty(0)  # features of the items in the current step
 
     def load(self, net: VideoNet, clips: int, real: int) -> dict[str, int]:
         """A chunk's graph, and the features."""
@@ -87,7 +88,13 @@ class DM(Classwise):
 
     def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
         """Distance of class means."""
-        return self._distance(self.features_of(self.look(clips, context.start)), classes_of(labels), context)
+        return self._distance(self._compared(clips, context), classes_of(labels), context)
+
+    def _compared(self, clips: Tensor, context: Draw) -> Tensor:
+        """Features (n, D) of stored clips in the step's network."""
+        features = self.features_of(self.look(clips, context.start))
+        self._found = features.detach()
+        return features
 
     def _distance(self, features: Tensor, own: Tensor, context: Draw) -> Terms:
         """Distance of class means of features (n, D) of classes (n,)."""
@@ -95,14 +102,13 @@ class DM(Classwise):
 
     def losses(self, clips: Tensor, labels: Tensor, context: Draw, prefix: Tensor) -> tuple[Terms, Terms]:
         """`loss` of all clips and of the rows `prefix` (n,), from the same features."""
-        features, own = self.features_of(self.look(clips, context.start)), classes_of(labels)
+        features, own = self._compared(clips, context), classes_of(labels)
         part = self._distance(features[prefix], own[prefix], context)
         return self._distance(features, own, context), part
 
     def embedded(self, clips: Tensor, context: Draw) -> Seen:
-        """The features that are compared, and the means of real ones that the step has."""
-        items = self.features_of(self.look(clips, context.start))
-        return Seen(items, context.real, torch.ones(len(context.real)))
+        """The features that were compared, and the means of real ones that the step has."""
+        return Seen(self._found, context.real, torch.ones(len(context.real)))
 
 
 def published_adamw(parameters: Any) -> torch.optim.AdamW:
@@ -162,6 +168,7 @@ class NCFM(Classwise):
         super().prepare()
         self.net.requires_grad_(False)
         self.trained = copy.deepcopy(self.net)
+        self._found = torch.empty(0)  # features of the items in the current step
 
     def load(self, net: VideoNet, clips: int, real: int) -> dict[str, int]:
         """A chunk's graph, or that of all clips where they are classified too; features, and their angles."""
@@ -201,23 +208,42 @@ class NCFM(Classwise):
         drawn = torch.randn(self.frequencies, each, generator=self.rng("frequencies"))
         return Draw(start, features, labels, drawn.to(self.device))
 
-    def embedded(self, clips: Tensor, context: Draw) -> Seen:
-        """The features that are compared."""
-        means = class_means(context.real, context.labels, len(self.classes))
-        return Seen(self.features_of(self.look(clips, context.start)), *means)
-
-    def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
+    def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> Terms:
         """Distance of characteristic functions, and cross-entropy in the trained network."""
+        features, wrong = self._compared(clips, labels, context)
+        return self._terms(features, wrong, classes_of(labels), context)
+
+    def losses(self, clips: Tensor, labels: Tensor, context: Draw, prefix: Tensor) -> tuple[Terms, Terms]:
+        """`loss` of all clips and of the rows `prefix` (n,), from the same features."""
+        features, wrong = self._compared(clips, labels, context)
+        own = classes_of(labels)
+        part = self._terms(features[prefix], None if wrong is None else wrong[prefix], own[prefix], context)
+        return self._terms(features, wrong, own, context), part
+
+    def embedded(self, clips: Tensor, context: Draw) -> Seen:
+        """The features that were compared."""
+        return Seen(self._found, *class_means(context.real, context.labels, len(self.classes)))
+
+    def _compared(self, clips: Tensor, labels: Tensor, context: Draw) -> tuple[Tensor, Tensor | None]:
+        """Features (n, D) of stored clips, and their cross-entropies (n,) in the trained network, if it counts."""
+        seen = self.look(clips, context.start)
+        features = self.features_of(seen)
+        self._found = features.detach()
+        if self.experts is None or not self.calibration:
+            return features, None
+        own = classes_of(labels) + self.classes[0]
+        return features, F.cross_entropy(self.trained(seen), own, reduction="none")
+
+    def _terms(self, features: Tensor, wrong: Tensor | None, own: Tensor, context: Draw) -> Terms:
+        """The terms of clips of the classes `own` (n,), from what `_compared` made of them."""
         assert context.frequencies is not None
-        own, seen = classes_of(labels), self.look(clips, context.start)
-        pairs = (f.chunk(self.segments, 1) for f in (context.real, self.features_of(seen)))
+        pairs = (f.chunk(self.segments, 1) for f in (context.real, features))
         law = [
             ncf_distance(real, context.labels, syn, own, len(self.classes), context.frequencies)
             for real, syn in zip(*pairs, strict=True)
         ]
         terms = {"law": self.weight * torch.stack(law).sum()}
-        if self.experts is not None and self.calibration:
+        if wrong is not None:
             count = torch.bincount(own, minlength=len(self.classes)).clamp_min(1)
-            wrong = F.cross_entropy(self.trained(seen), own + self.classes[0], reduction="none")
             terms["calibration"] = self.calibration * (wrong / count[own]).sum()
         return terms

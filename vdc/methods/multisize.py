@@ -27,7 +27,9 @@ class MultiSize:
     """Match a prefix of every class beside the whole set (He 2024, ICLR, arXiv 2403.06075).
 
     The prefix is the one that learns most: whose mean feature moved most, against that of real clips, since
-    the last choice. One that was matched before and is smaller stays as it is meanwhile.
+    the last choice. Distances are over the squared norm of the means of real clips, since networks of a pool
+    are of very different scale (the authors', all fresh, are not). A prefix that was matched before and is
+    smaller stays as it is meanwhile.
 
     Args:
         interval: steps between two choices; the authors' 100 networks are 100 x `outer` steps of IDC here.
@@ -113,9 +115,11 @@ class Prefixes:
         return step < some or step % every >= every - some
 
     def add(self, seen: Seen) -> None:
-        """Count the distances of a step."""
-        found = prefix_distances(seen.items, seen.real, self.items).double().cpu()
+        """Count the distances of a step, over the squared norm of real means, which networks of a pool differ in."""
         known = (seen.counts > 0).double().cpu()
+        norms = seen.real.float().square().sum(1).double().cpu()
+        found = prefix_distances(seen.items, seen.real, self.items).double().cpu()
+        found /= ((norms * known).sum() / known.sum().clamp_min(1)).clamp_min(1e-12)
         groups = (len(self.size), -1)
         self.sums += (found * known[:, None]).view(*groups, self.items - 1).sum(1)
         self.counts += known.view(groups).sum(1)
