@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # DM, MTT and FRePo on plain clips and on stills with motion clips, at equal or fewer bytes, and Static-DC.
 # On grid_s1_digits hard labels, as in Wang 2024, and the teacher's; plain sets are those of matching.sh. With
-# SET=toy, ROOT=<where the toy videos are or go> and an OUT of its own: the toy set, hard labels.
-# PARTS picks from: experts stills dm mtt frepo, on the grid only pairs deep tune, and report.
+# SET=toy, ROOT=<where the toy videos are or go>, IPC=5 and an OUT of its own: the toy set, hard labels.
+# PARTS picks from: experts random stills dm mtt frepo, on the grid only pairs deep tune, and report.
 STUDENT=${STUDENT-_in}
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-parts=" ${PARTS:-experts stills dm mtt frepo report} "
+parts=" ${PARTS:-experts random stills dm mtt frepo report} "
 SET=${SET:-grid}
+IPC=${IPC:-1} # of a toy set one clip per class teaches nothing
 if [ "$SET" = grid ]; then LABELS=${LABELS:-hard soft}; else LABELS=hard; fi
 
 run() { [[ $parts == *" $1 "* ]]; }
@@ -27,6 +28,7 @@ scored() { # name, clips per class, kinds of labels
 plain() { # name, method, further flags: the same with plain clips
   local name=$1 method=$2
   shift 2
+  set -- --model.ipc "$IPC" "$@"
   if [ "$SET" = grid ]; then
     condense "$name" "${method}_grid.yaml" "$@"
   else
@@ -38,29 +40,34 @@ plain() { # name, method, further flags: the same with plain clips
 
 DM=(--model.pool "$OUT/experts")
 MTT=(--model.experts "$OUT/experts")
+if [ "$IPC" -gt 1 ]; then MTT+=(--trainer.max_steps 60); fi # a step takes as many times longer
 
 if [ "$SET" = grid ]; then teacher; fi
 if run experts; then vdc pretrain --config "experts_$SET.yaml" --data.root "$ROOT" --out "$OUT/experts"; fi
+if run random; then # the clips that plain sets start from are another draw
+  condense "random-$IPC" "random_$SET.yaml" --model.ipc "$IPC"
+  scored "random-$IPC" "$IPC" $LABELS
+fi
 if run stills; then # one still per class is Static-DC; two start the pairs, and are also used alone
-  for stills in 1 2; do
+  for stills in "$IPC" $((2 * IPC)); do
     condense "static-dc-$stills" "static_dc_$SET.yaml" --model.ipc "$stills"
     scored "static-dc-$stills" "$stills" $LABELS
   done
 fi
-STILLS=(--model.init "$OUT/static-dc-2/condensed") # where motion clips start as noise, as published
+STILLS=(--model.init "$OUT/static-dc-$((2 * IPC))/condensed") # where motion clips start as noise, as published
 CLIPS=(--model.init real --model.memory.init_args.motion clips --model.memory.init_args.lr_integrator 0)
 if run dm; then # on GRID from the stills and, beside it, from clips; on the toy set, whose stills say nothing, from clips
-  plain dm-1 dm "${DM[@]}"
-  sets=(dm-1 s2d-dm-1)
+  plain "dm-$IPC" dm "${DM[@]}"
+  sets=(dm-$IPC s2d-dm-$IPC)
   if [ "$SET" = grid ]; then
-    condense s2d-dm-1 s2d_dm_grid.yaml "${DM[@]}" "${STILLS[@]}"
-    condense s2d-dm-noise-1 s2d_dm_noise_grid.yaml "${DM[@]}" "${STILLS[@]}"
-    condense s2d-dm-clips-1 s2d_dm_grid.yaml "${DM[@]}" "${CLIPS[@]}"
-    sets+=(s2d-dm-noise-1 s2d-dm-clips-1)
+    condense "s2d-dm-$IPC" s2d_dm_grid.yaml "${DM[@]}" "${STILLS[@]}" --model.ipc "$IPC"
+    condense "s2d-dm-noise-$IPC" s2d_dm_noise_grid.yaml "${DM[@]}" "${STILLS[@]}" --model.ipc "$IPC"
+    condense "s2d-dm-clips-$IPC" s2d_dm_grid.yaml "${DM[@]}" "${CLIPS[@]}" --model.ipc "$IPC"
+    sets+=(s2d-dm-noise-$IPC s2d-dm-clips-$IPC)
   else
-    condense s2d-dm-1 s2d_dm_toy.yaml "${DM[@]}"
+    condense "s2d-dm-$IPC" s2d_dm_toy.yaml "${DM[@]}" --model.ipc "$IPC"
   fi
-  for name in "${sets[@]}"; do scored "$name" 1 $LABELS; done
+  for name in "${sets[@]}"; do scored "$name" "$IPC" $LABELS; done
 fi
 if run pairs; then # other numbers of stills and motion clips (Wang 2024, Tab. 5); 2-2 is s2d-dm-1
   for pair in 1-1 1-2 2-1; do
@@ -75,14 +82,14 @@ if run deep; then # the encoder-decoder, beside a convolution that is stored and
   for name in s2d-dm-{deep,conv}; do scored "$name" 1 $LABELS; done
 fi
 if run mtt; then
-  plain mtt-1 mtt "${MTT[@]}"
-  condense s2d-mtt-1 "s2d_mtt_$SET.yaml" "${MTT[@]}"
-  for name in mtt-1 s2d-mtt-1; do scored "$name" 1 $LABELS; done
+  plain "mtt-$IPC" mtt "${MTT[@]}"
+  condense "s2d-mtt-$IPC" "s2d_mtt_$SET.yaml" "${MTT[@]}" --model.ipc "$IPC"
+  for name in mtt-$IPC s2d-mtt-$IPC; do scored "$name" "$IPC" $LABELS; done
 fi
 if run frepo; then
-  plain frepo-1 frepo
-  condense s2d-frepo-1 "s2d_frepo_$SET.yaml"
-  for name in frepo-1 s2d-frepo-1; do scored "$name" 1 $LABELS; done
+  plain "frepo-$IPC" frepo
+  condense "s2d-frepo-$IPC" "s2d_frepo_$SET.yaml" --model.ipc "$IPC"
+  for name in frepo-$IPC s2d-frepo-$IPC; do scored "$name" "$IPC" $LABELS; done
 fi
 if run tune; then # rates and starts, on clips held out of training; nothing here sees the test
   holdout
@@ -108,7 +115,8 @@ if run report; then
     full
     sets=("$OUT/full")
   fi
-  for name in random-1 herding-1 static-dc-{1,2} dm-1 s2d-dm{,-noise,-clips}-1 s2d-dm-{1-1,1-2,2-1,conv,deep} mtt-1 s2d-mtt-1 frepo-1 s2d-frepo-1; do
+  for name in {random,herding}-$IPC static-dc-{1,2,5,10} {s2d-,}{dm,mtt,frepo}-$IPC s2d-dm-{noise,clips}-$IPC \
+    s2d-dm-{1-1,1-2,2-1,conv,deep}; do
     if [ -d "$OUT/$name/condensed" ]; then sets+=("$OUT/$name/condensed"); fi
   done
   vdc report "${sets[@]}" --out "$OUT/static"
