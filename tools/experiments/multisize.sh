@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Accuracy at 1 to N items per class of one multi-size run, against A (a run per size), B (N runs of one item, joined)
 # and C (prefixes of one plain run), on grid_s1_digits with 3 student seeds. Resumable; PARTS picks among
-# dm dm-ablations dc datm edc herding report; N is 5 unless given, SEEDS the condensation seeds (0 unless given).
+# dm dm-ablations dc mtt datm edc herding report, KINDS among multi C A B; N is 5 unless given, SEEDS the condensation seeds
+# (0 unless given).
 #   ROOT=<folder of grid_s1_digits> OUT=runs/grid PARTS="dm report" bash tools/experiments/multisize.sh
 STUDENT=${STUDENT-_in}
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parts=" ${PARTS:-dm datm edc herding dm-ablations report} "
 N=${N:-5}
 SEEDS=${SEEDS:-0}
+kinds=" ${KINDS:-multi C A B} "
 
 at_size() { # name, size, labels: three students on the first items
   [ -f "$OUT/$1/condensed/evaluations/$3-ipc$2$STUDENT.json" ] || vdc evaluate --condensed "$OUT/$1/condensed" \
@@ -31,18 +33,28 @@ compare() { # method, labels, further flags of fit: multi-size, C, A and B
   shift 2
   for seed in $SEEDS; do
     name=sizes/$method-$seed
-    condense "$name-multi" "multisize_$config" --seed_everything "$seed" --model.ipc "$N" "$@"
-    sizes "$name-multi" "$labels"
-    for size in $(seq "$N"); do # A; its largest is C
-      condense "$name-ipc$size" "$config" --seed_everything "$seed" --model.ipc "$size" "$@"
-      at_size "$name-ipc$size" "$size" "$labels"
-    done
-    sizes "$name-ipc$N" "$labels"
-    for first in $(seq 2 "$N"); do # B: other seeds start from other clips
-      condense "$name-one$first" "$config" --seed_everything $((100 * first + seed)) --model.ipc 1 "$@"
-    done
-    joined "$name-joined" "$OUT/$name-ipc1" $(seq -f "$OUT/$name-one%.0f" 2 "$N")
-    sizes "$name-joined" "$labels"
+    if [[ $kinds == *" multi "* ]]; then
+      condense "$name-multi" "multisize_$config" --seed_everything "$seed" --model.ipc "$N" "$@"
+      sizes "$name-multi" "$labels"
+    fi
+    if [[ $kinds == *" C "* ]]; then
+      condense "$name-ipc$N" "$config" --seed_everything "$seed" --model.ipc "$N" "$@"
+      sizes "$name-ipc$N" "$labels"
+    fi
+    if [[ $kinds == *" A "* ]]; then # its largest is C
+      for size in $(seq $((N - 1))); do
+        condense "$name-ipc$size" "$config" --seed_everything "$seed" --model.ipc "$size" "$@"
+        at_size "$name-ipc$size" "$size" "$labels"
+      done
+    fi
+    if [[ $kinds == *" B "* ]]; then # other seeds start from other clips
+      condense "$name-ipc1" "$config" --seed_everything "$seed" --model.ipc 1 "$@"
+      for first in $(seq 2 "$N"); do
+        condense "$name-one$first" "$config" --seed_everything $((100 * first + seed)) --model.ipc 1 "$@"
+      done
+      joined "$name-joined" "$OUT/$name-ipc1" $(seq -f "$OUT/$name-one%.0f" 2 "$N")
+      sizes "$name-joined" "$labels"
+    fi
   done
 }
 
@@ -53,6 +65,10 @@ if run dm; then
   compare dm hard --model.pool "$OUT/experts"
 fi
 if run dc; then compare dc hard; fi
+if run mtt; then # inner steps on all clips, as published and at one item in matching.sh
+  experts
+  compare mtt hard --model.experts "$OUT/experts" --model.batch_syn null --model.step_size 0.1 --trainer.max_steps 60
+fi
 if run datm; then # the learnt labels; inner batches of 10 clips and 60 steps, as at ipc 5 in matching.sh
   experts
   compare datm soft --model.experts "$OUT/experts" --model.batch_syn 10 --model.step_size 0.02 --trainer.max_steps 60
