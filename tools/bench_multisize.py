@@ -3,19 +3,19 @@
     python tools/bench_multisize.py [--methods dm dc ...] [--device cuda] [--ipc 5] [--frames 8] [--size 48]
 
 Toy videos, decoded once. The prefix is held at the middle size, and one item less than that is frozen. Both sides
-run in turn in one process; on a CPU times are of the process, so that other load does not count.
+run in turn in one process.
 """
 
 import argparse
 import statistics
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from bench_matching import Clock
+from lightning.pytorch import Trainer
 
 from vdc.data.toy import ToyData
 from vdc.methods import DATM, DC, DM, IDC, MTT, Condenser, FRePo, Statistics, multisize
@@ -28,28 +28,6 @@ from vdc.spec import ClipSpec
 NET: dict[str, Any] = {"net": "minic3d", "net_options": {"norm": "in", "dropout": 0.0, "width": 0.5}}
 AIMS = {"dm": 1.15}  # others 2
 METHODS = ("dm", "dc", "idc", "frepo", "edc", "mtt", "datm")
-
-
-class Clock(Callback):
-    """Seconds of every step."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.seconds = device, list[float]()
-
-    def now(self) -> float:
-        """Of the process, or of the wall where a device works."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-            return time.perf_counter()
-        return time.process_time()
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Start."""
-        self.start = self.now()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Stop."""
-        self.seconds.append(self.now() - self.start)
 
 
 class Middle(Prefixes):
@@ -101,7 +79,7 @@ def step(name: str, plan: MultiSize | None, args: argparse.Namespace, *given: An
     limit = {} if name in ("mtt", "datm", "frepo") else {"iterations": steps}
     model = condenser(name, data, spec, args.ipc, judges, multisize=plan, **limit)
     model.on_fit_end = lambda: None  # type: ignore[method-assign]
-    clock = Clock(args.device)
+    clock = Clock()
     Trainer(
         logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
         accelerator="gpu" if args.device == "cuda" else "cpu", devices=1, callbacks=[clock],
