@@ -1,6 +1,7 @@
 """MTT and DATM against training loops written out by hand, and everything around a step."""
 
 import math
+import warnings
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from tests.methods.tiny import CLASSES, SPEC, K, Tiny, _registered, fit, register, toy, toy_root  # noqa: F401
 from vdc.condensed.format import load
-from vdc.methods import DATM, MTT, datm
+from vdc.methods import DATM, MTT, trajectory
 from vdc.methods.guard import LAST_GOOD
 from vdc.methods.judges import correct_clips, first_right, mean_verdict, verdicts
 from vdc.methods.trajectory import inner_batches
@@ -320,7 +321,7 @@ def test_a_run_learns_pixels_labels_and_step_and_writes_them(experts, data, tmp_
 
 
 def test_a_run_whose_steps_all_change_nothing_ends_with_what_to_do(experts, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(datm, "HOPELESS", 4)
+    monkeypatch.setattr(trajectory, "HOPELESS", 4)
     run(experts, data, tmp_path / "3", steps=3, threshold=0.0)
 
     class Often(DATM):
@@ -331,10 +332,23 @@ def test_a_run_whose_steps_all_change_nothing_ends_with_what_to_do(experts, data
     run(experts, data, tmp_path / "often", Often, steps=9)
     with pytest.raises(
         ValueError,
-        match=r"last 4 steps, up to 3, changed nothing.*threshold 0\.0 .*lower step_size \(0\.05\)",
+        match=r"last 4 steps, up to 3, changed nothing.*threshold 0\.0 .*lower .*step_size \(0\.05\)",
     ):
         run(experts, data, tmp_path / "4", steps=5, threshold=0.0)
     assert not (tmp_path / "4" / "set").exists()
+
+
+def test_students_of_mtt_that_only_move_away_are_reported_once(experts, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(trajectory, "HOPELESS", 3)
+    away = {"cls": MTT, "step_size": 50.0, "lr_step": 0.0}
+    with pytest.warns(
+        UserWarning, match=r"losses of the last 3 steps, up to 2, were above 1 .*step_size \(50\)"
+    ) as found:
+        run(experts, data, tmp_path / "away", steps=5, **away)
+    assert sum("losses of the last" in str(w.message) for w in found) == 1
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the losses of the last")
+        run(experts, data, tmp_path / "few", steps=2, **away)
 
 
 def test_a_poor_step_moves_nothing_not_even_by_momentum(experts, data, tmp_path):

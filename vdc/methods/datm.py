@@ -12,7 +12,6 @@ from vdc.methods.trajectory import MTT
 from vdc.spec import Batch, ClipSpec
 
 CHUNK = 32  # clips rendered at a time
-HOPELESS = 50  # steps in a row that may be left out
 
 
 class DATM(MTT):
@@ -59,8 +58,6 @@ class DATM(MTT):
         self.lr_labels, self.momentum_labels, self.threshold = lr_labels, momentum_labels, threshold
         if lr_labels > 0:
             self.memory.learn_labels(torch.zeros(len(self.memory), num_classes))
-        self._poor = False
-        self._left_out = 0  # steps in a row
 
     def window(self) -> tuple[int, int]:
         """The bound grows evenly (DATM, sec. 3.2; GzyAftermath/DATM:distill/DATM.py)."""
@@ -85,25 +82,21 @@ class DATM(MTT):
         self.memory.logits.copy_(mean_verdict(found, self.memory.labels))
 
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
-        """One step; poor where its loss, averaged over processes, is above the threshold.
-
-        Raises:
-            ValueError: it is the 50th poor one in a row.
-        """
+        """One step, and whether it is poor."""
         total = super().training_step(batch, batch_idx)
-        mean = self.trainer.strategy.reduce(total.detach().clone(), reduce_op="mean")
-        losses = 2 if self.prefixes is not None and self.prefixes.made else 1
-        self._poor = bool(mean > losses * self.threshold)
-        self._left_out = self._left_out + 1 if self._poor else 0
-        if self._left_out == HOPELESS:
-            raise ValueError(
-                f"the last {HOPELESS} steps, up to {self.global_step}, changed nothing: their losses were above "
-                f"--model.init_args.threshold {self.threshold} (the last {float(mean / losses):.3f}). Students move "
-                f"away from the experts: lower step_size ({float(self.step_size.detach()):.3g}) or raise batch_syn; "
-                "or raise the threshold"
-            )
         self.log("skipped", float(self._poor))
         return total
+
+    def hopeless(self, loss: float) -> None:
+        """Stop.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"the last {self._poor_steps} steps, up to {self.global_step}, changed nothing: their losses were above "
+            f"--model.init_args.threshold {self.threshold} (the last {loss:.3f}): {self.remedy}; or raise the threshold"
+        )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Without gradients, the optimiser leaves values and momenta as they are."""

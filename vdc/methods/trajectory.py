@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from vdc.memory import Pixels
@@ -21,6 +22,7 @@ from vdc.ops.windows import draw_starts
 from vdc.spec import Batch, ClipSpec
 
 LEAST_STEP = 1e-3  # of the learnt step size
+HOPELESS = 50  # poor steps in a row
 
 
 class Stretch(NamedTuple):
@@ -69,6 +71,7 @@ class MTT(Condenser):
 
     batches: ClassVar = "none"
     experts: Experts
+    threshold: float = 1.0  # a loss above it is poor: 1 is that of students that do not learn at all
 
     def __init__(
         self,
@@ -129,6 +132,8 @@ class MTT(Condenser):
         self.step_size = nn.Parameter(torch.tensor(float(step_size)), requires_grad=lr_step > 0)
         self._inner: StepLoss
         self._current: Stretch | None = None
+        self._poor = False  # the current step
+        self._poor_steps = 0  # in a row, up to it
 
     # -- experts -----------------------------------------------------------------------------------------
 
@@ -232,9 +237,31 @@ class MTT(Condenser):
         return self._inner(theta, clips, labels[rows.to(labels.device)])
 
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
-        """One step, with a curve of the step size."""
+        """One step, with a curve of the step size; poor where its loss, averaged over processes, is too large."""
         self.log("step_size", self.step_size.detach())
-        return super().training_step(batch, batch_idx)
+        total = super().training_step(batch, batch_idx)
+        mean = self.trainer.strategy.reduce(total.detach().clone(), reduce_op="mean")
+        losses = 2 if self.prefixes is not None and self.prefixes.made else 1
+        self._poor = bool(mean > losses * self.threshold)
+        self._poor_steps = self._poor_steps + 1 if self._poor else 0
+        if self._poor_steps == HOPELESS:
+            self.hopeless(float(mean / losses))
+        return total
+
+    def hopeless(self, loss: float) -> None:
+        """Say that the last steps were all poor, the last one by `loss`."""
+        rank_zero_warn(
+            f"the losses of the last {self._poor_steps} steps, up to {self.global_step}, were above "
+            f"{self.threshold:g} (the last {loss:.3f}): {self.remedy}"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """What to do about poor steps."""
+        return (
+            "students move away from the experts: lower model.init_args.step_size "
+            f"({float(self.step_size.detach()):.3g}) or raise model.init_args.batch_syn"
+        )
 
     # -- Lightning ---------------------------------------------------------------------------------------
 
