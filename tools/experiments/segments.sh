@@ -21,7 +21,7 @@ CELLS=${CELLS:-1-1-1-duplicate 2-2-1-duplicate 4-4-1-duplicate 2-2-1-linear_ends
 
 student() { # folder of a set, name
   [ -f "$1/evaluations/$2.json" ] || vdc evaluate --condensed "$1" --data.root "$ROOT" \
-    --config protocol_s2d_gru_grid.yaml --protocol.epochs "$EPOCHS" --student cnn_gru --seeds "$SEEDS" --name "$2" --progress false
+    --config protocol_s2d.yaml --config protocol_s2d_gru_grid.yaml --protocol.epochs "$EPOCHS" --student cnn_gru --seeds "$SEEDS" --name "$2" --progress false
 }
 
 for cell in $CELLS; do
@@ -44,7 +44,7 @@ for frames in ${RANDOMS-1 8}; do # what real clips, unlearnt, teach: `RANDOMS=` 
 done
 [ -f "$OUT/full/full.json" ] || [ -n "${SKIP_FULL-}" ] || vdc evaluate --full --data RealData --data.root "$ROOT" \
   --data.train train.txt --data.test test.txt --data.spec "{frames: 8, size: 32, stride: $STRIDE}" \
-  --config protocol_s2d_gru_grid.yaml --protocol.batch_size 16 --protocol.zeta 1 \
+  --config protocol_s2d.yaml --config protocol_s2d_gru_grid.yaml --protocol.batch_size 16 --protocol.zeta 1 \
   --protocol.epochs "${FULL_EPOCHS:-60}" --student cnn_gru --seeds "$SEEDS" \
   --out "$OUT/full" --name full --progress false
 vdc report "$OUT" --out "$OUT/report" > "$OUT/report.txt"

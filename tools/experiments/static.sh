@@ -2,7 +2,7 @@
 # DM, MTT and FRePo on plain clips and on stills with motion clips, at equal or fewer bytes, and Static-DC.
 # On grid_s1_digits hard labels, as in Wang 2024, and the teacher's; plain sets are those of matching.sh. With
 # SET=toy, ROOT=<where the toy videos are or go>, IPC=5 and an OUT of its own: the toy set, hard labels.
-# PARTS picks from: experts random stills dm mtt frepo, on the grid only pairs deep tune, and report.
+# PARTS picks from: experts random stills dm mtt frepo, on the grid only pairs seeds deep tune, and report.
 STUDENT=${STUDENT-_in}
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parts=" ${PARTS:-experts random stills dm mtt frepo report} "
@@ -76,6 +76,16 @@ if run pairs; then # other numbers of stills and motion clips (Wang 2024, Tab. 5
     scored "s2d-dm-$pair" 1 $LABELS
   done
 fi
+if run seeds; then # the same with other clips to start from, other noise and networks; the stills are those above
+  for seed in 1 2; do
+    condense "dm-1-seed$seed" dm_grid.yaml "${DM[@]}" --seed_everything "$seed"
+    for pair in 1-1 2-2; do
+      condense "s2d-dm-$pair-seed$seed" s2d_dm_grid.yaml "${DM[@]}" "${STILLS[@]}" --seed_everything "$seed" \
+        --model.memory.init_args.statics "${pair%-*}" --model.memory.init_args.dynamics "${pair#*-}"
+    done
+    for name in dm-1 s2d-dm-{1-1,2-2}; do scored "$name-seed$seed" 1 hard; done
+  done
+fi
 if run deep; then # the encoder-decoder, beside a convolution that is stored and learnt alike
   condense s2d-dm-deep s2d_dm_deep_grid.yaml "${DM[@]}" "${STILLS[@]}"
   condense s2d-dm-conv s2d_dm_deep_grid.yaml "${DM[@]}" "${STILLS[@]}" --model.memory.init_args.integrator conv
@@ -116,7 +126,7 @@ if run report; then
     sets=("$OUT/full")
   fi
   for name in {random,herding}-$IPC static-dc-{1,2,5,10} {s2d-,}{dm,mtt,frepo}-$IPC s2d-dm-{noise,clips}-$IPC \
-    s2d-dm-{1-1,1-2,2-1,conv,deep}; do
+    s2d-dm-{1-1,1-2,2-1,conv,deep} dm-1-seed{1,2} s2d-dm-{1-1,2-2}-seed{1,2}; do
     if [ -d "$OUT/$name/condensed" ]; then sets+=("$OUT/$name/condensed"); fi
   done
   vdc report "${sets[@]}" --out "$OUT/static"
