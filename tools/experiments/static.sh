@@ -75,6 +75,9 @@ if run pairs; then # other numbers of stills and motion clips (Wang 2024, Tab. 5
       --model.memory.init_args.statics "${pair%-*}" --model.memory.init_args.dynamics "${pair#*-}"
     scored "s2d-dm-$pair" 1 $LABELS
   done
+  condense s2d-dm-1-1-twice s2d_dm_grid.yaml "${DM[@]}" "${STILLS[@]}" --model.ipc 2 --model.memory.init_args.statics 1 \
+    --model.memory.init_args.dynamics 1 --model.memory.init_args.budget 1 # two such items, in fewer bytes than a clip
+  scored s2d-dm-1-1-twice 2 hard
 fi
 if run seeds; then # the same with other clips to start from, other noise and networks; the stills are those above
   for seed in 1 2; do
@@ -126,7 +129,7 @@ if run report; then
     sets=("$OUT/full")
   fi
   for name in {random,herding}-$IPC static-dc-{1,2,5,10} {s2d-,}{dm,mtt,frepo}-$IPC s2d-dm-{noise,clips}-$IPC \
-    s2d-dm-{1-1,1-2,2-1,conv,deep} dm-1-seed{1,2} s2d-dm-{1-1,2-2}-seed{1,2}; do
+    s2d-dm-{1-1,1-2,2-1,1-1-twice,conv,deep} dm-1-seed{1,2} s2d-dm-{1-1,2-2}-seed{1,2}; do
     if [ -d "$OUT/$name/condensed" ]; then sets+=("$OUT/$name/condensed"); fi
   done
   vdc report "${sets[@]}" --out "$OUT/static"
