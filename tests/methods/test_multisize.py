@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from tests.methods.test_trajectory import make_experts
+from tests.methods.test_trajectory import Sgd, make_experts
 from tests.methods.tiny import SPEC, K, Tiny, _registered, fit, make_teacher, toy, toy_root  # noqa: F401
 from vdc.memory import MultiFormation, Pixels
 from vdc.methods import DATM, DC, DM, IDC, MTT, NCFM, FRePo, Statistics
@@ -51,6 +51,7 @@ METHODS = {
     "mtt": (MTT, {"syn_steps": 2, "max_start_epoch": 3, "batch_syn": 8}),
     "datm": (DATM, {"syn_steps": 2, "max_start_epoch": 3, "lr_labels": 1.0, "threshold": 50.0}),
 }
+FAST = {"mtt": {"optimizer": Sgd(200.0), "lr_step": 0.0, "batch_syn": None}}  # its gradients are small
 PLAN = MultiSize(interval=4, average=1)
 
 
@@ -80,6 +81,8 @@ def held_at(size, frozen):
                 self.prefixes.size = torch.tensor([size])
                 self.prefixes.retired[:, frozen] = True
                 self.prefixes.made = 99
+                if self.prefixes.earlier is None:
+                    self.prefixes.keep(self.memory)
                 super().on_train_batch_start(batch, batch_idx)
 
             def losses(self, clips, labels, context, prefix):
@@ -182,9 +185,14 @@ def test_the_prefix_is_compared_as_the_method_compares_a_smaller_set(name, judge
     )  # of labels as they start
 
 
-@pytest.mark.parametrize(("name", "measured"), [("dm", 0), ("ncfm", 0), ("frepo", 0), ("edc", K * N + K * 3)])
+@pytest.mark.parametrize(
+    ("name", "measured"), [("dm", K * N), ("ncfm", K * N), ("frepo", K * N), ("edc", 2 * K * N + K * 3)]
+)
 def test_features_are_computed_once(name, measured, judges, data, monkeypatch):
-    """Clips that go forward in a step that matches a prefix and measures, beyond those of one that does neither."""
+    """Clips that go forward in two steps that match a prefix, one of which measures, beyond two that do neither.
+
+    They are the earlier items; in EDC, whose features are those of crops, all items again, and real clips.
+    """
     counts = {}
     for size in (None, 2):
         seen_clips = []
@@ -196,13 +204,13 @@ def test_features_are_computed_once(name, measured, judges, data, monkeypatch):
 
         monkeypatch.setattr(Tiny, "maps", counted)
         wrap = (lambda cls: cls) if size is None else held_at(size, 0)
-        run(name, judges, data, steps=1, wrap=wrap, multisize=None if size is None else MultiSize(99, 1))
+        run(name, judges, data, steps=2, wrap=wrap, multisize=None if size is None else MultiSize(2, 1))
         monkeypatch.setattr(Tiny, "maps", original)
         counts[size] = seen_clips
     extra = sorted(counts[2])
     for n in counts[None]:
         extra.remove(n)
-    assert sum(extra) == measured  # by EDC, whose features are those of crops: all items, and real clips
+    assert sum(extra) == measured
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -211,21 +219,29 @@ def test_measured_features_are_of_all_items_and_real_clips_of_each_class(name, j
 
     def wrap(cls):
         class Kept(cls):
-            def embedded(self, clips, context):
-                kept.append((clips, super().embedded(clips, context), self.step))
-                return kept[-1][1]
+            def embedded(self, clips, earlier, context):
+                kept.append((clips, earlier, super().embedded(clips, earlier, context), self.step))
+                return kept[-1][2]
 
         return Kept
 
-    model = run(name, judges, data, steps=6, wrap=wrap, multisize=MultiSize(interval=3, average=2))
-    assert [step for *_, step in kept] == [0, 1, 2, 4, 5]
-    for clips, found, _ in kept:
-        assert len(found.items) == len(clips) == K * N * model.memory.per_item
+    fast = FAST.get(name, {})
+    model = run(name, judges, data, steps=6, wrap=wrap, multisize=MultiSize(interval=3, average=2), **fast)
+    assert [step for *_, step in kept] == [2, 4, 5]
+    for clips, earlier, found, _ in kept:
+        assert earlier.shape == clips.shape
+        assert len(found.items) == len(found.earlier) == len(clips) == K * N * model.memory.per_item
         assert found.real.shape == (K, found.items.shape[1])
         assert len(found.counts) == K
         assert not found.items.requires_grad
+        assert not found.earlier.requires_grad
         if name != "frepo":
             assert (found.counts > 0).all()
     if name != "frepo":  # of whose batch of four some classes are missing
-        reals = [found.real for _, found, _ in kept]
+        reals = [found.real for _, _, found, _ in kept]
         assert not torch.equal(reals[0], reals[1])
+    (same, old, at_choice, _), *_, (clips, earlier, found, _) = kept
+    assert old.equal(same)  # chosen before that very step
+    torch.testing.assert_close(at_choice.earlier, at_choice.items, rtol=1e-4, atol=1e-5)
+    assert not earlier.allclose(clips, atol=1e-3)
+    assert not found.earlier.allclose(found.items, atol=1e-4)

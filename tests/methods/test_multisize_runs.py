@@ -6,22 +6,20 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tests.methods.test_multisize import Before, K, N, data, held_at, judges, make, run, sgd  # noqa: F401
+from tests.methods.test_multisize import FAST, Before, K, N, data, held_at, judges, make, run, sgd  # noqa: F401
+from tests.methods.test_prefixes import seen
 from tests.methods.test_trajectory import Sgd
 from tests.methods.tiny import SPEC, fit, register, toy, toy_root  # noqa: F401
 from vdc.condensed.format import load
 from vdc.memory import MultiFormation
 from vdc.memory.static_dynamic import StaticDynamic
 from vdc.methods import DM, Condenser, ShardStrategy
-from vdc.methods.multisize import MultiSize, Seen, frozen_parts
+from vdc.methods.multisize import MultiSize, frozen_parts
 
 
 def pixels(model):
     """What is stored of a run, exactly where it is still learnt."""
     return model.memory.videos if model.memory.frames is None else model.memory.frames.float()
-
-
-FAST = {"mtt": {"optimizer": Sgd(200.0), "lr_step": 0.0, "batch_syn": None}}  # its gradients are small
 
 
 @pytest.mark.parametrize("name", ["dm", "idc", "frepo", "edc", "mtt"])
@@ -158,16 +156,12 @@ class Sees(Condenser):
     """Sees what a table says, another one in every process; pulls what it does not freeze to grey."""
 
     batches = "none"
-    table = torch.tensor([[[9.0, 9.0], [9.0, 5.0]], [[9.0, 9.0], [4.0, 9.5]]])  # (process, time, size)
+    then, now = [9.0, 9.0], torch.tensor([[9.0, 5.0], [4.0, 9.5]])  # distances by size; now: in each process
 
-    def embedded(self, clips, context):
+    def embedded(self, clips, earlier, context):
         rank = self.global_rank if self.trainer.world_size == 2 else slice(None)
-        d = self.table[rank, min(self.step // 2, 1)].view(-1, 2).mean(0).sqrt()
-        items = torch.stack([d[0], 2 * d[1] - d[0], torch.zeros(())]).repeat(self.num_classes)
-        items = torch.stack([items, torch.ones_like(items)], 1)  # of which real means are 1 long
-        return Seen(
-            items, torch.tensor([[0.0, 1.0]]).repeat(self.num_classes, 1), torch.ones(self.num_classes)
-        )
+        now = self.now[rank].view(-1, 2).mean(0).tolist()
+        return seen([self.then] * self.num_classes, [now] * self.num_classes)
 
     def loss(self, clips, labels, context):
         return {"pull": clips.square().mean()}
@@ -175,7 +169,7 @@ class Sees(Condenser):
 
 @pytest.mark.ddp
 def test_processes_with_the_same_items_choose_by_what_all_of_them_saw(data, tmp_path):  # noqa: F811
-    """Alone, one process would choose 2 and the other 1: the means moved by 2.5 and by 1.75, so it is 1."""
+    """Alone, one process would choose 2 and the other 1: the means fell by 2.5 and by 1.75, so it is 1."""
     outs = {}
     for world in (1, 2):
         model = Sees(
@@ -191,11 +185,11 @@ def test_processes_with_the_same_items_choose_by_what_all_of_them_saw(data, tmp_
         source = toy(data.root, classes=["down", "grow"])
         keep = ModelCheckpoint(tmp_path / f"kept{world}", save_last=True, save_top_k=0, every_n_train_steps=1)
         given = {"enable_checkpointing": True, "callbacks": [keep], "default_root_dir": str(tmp_path)}
-        fit(model, source, max_steps=5, **given, **two)
+        fit(model, source, max_steps=3, **given, **two)
         state = torch.load(tmp_path / f"kept{world}/last.ckpt", weights_only=True)
-        outs[world] = (state["multisize"]["size"], state["multisize"]["before"], state["state_dict"])
+        outs[world] = (state["multisize"]["size"], state["multisize"]["made"], state["state_dict"])
     assert outs[1][0] == outs[2][0] == [1]
-    assert outs[1][1] == outs[2][1] == [[6.5, 7.25]]
+    assert outs[1][1] == outs[2][1] == 2
     for name, value in outs[1][2].items():
         torch.testing.assert_close(value, outs[2][2][name])
 

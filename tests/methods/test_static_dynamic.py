@@ -105,7 +105,7 @@ def gradients(model, value):
 def test_mtt_draws_a_pair_for_every_clip_of_every_inner_step(data, experts, statics, dynamics):
     memory = stored(statics=statics, dynamics=dynamics, lr_static=0.1)
     model, context = mtt(experts, data, memory=memory, batch_syn=5)
-    found = model.loss(*model.rendered(context), context)["trajectory"]
+    found = model.loss(*model.rendered(context, model.memory), context)["trajectory"]
     made, shown = model.memory, min(statics * dynamics, 3)  # of the pairs, in 3 inner steps
     inner = step_loss(model.experts.build().train(), F.cross_entropy)
     theta, pairs = context.start.clone().requires_grad_(), []
@@ -129,7 +129,7 @@ def test_the_exact_walk_gives_the_gradient_of_the_full_unroll(data, experts, cls
     found = {}
     for mode in ("exact", "full"):
         model, context = mtt(experts, data, cls, memory=stored(lr_static=0.1), mode=mode)
-        clips, labels = model.rendered(context)
+        clips, labels = model.rendered(context, model.memory)
         assert clips.shape == (2 * K, 3, 3, 4, 16, 16)
         found[mode] = gradients(model, model.loss(clips, labels, context)["trajectory"])
     assert ("logits" in found["full"]) == (cls is DATM)

@@ -92,9 +92,9 @@ class Condenser(LightningModule):
         """Clip rows the step renders; all of them unless a method takes blocks."""
         return torch.arange(len(self.memory), device=self.device)
 
-    def rendered(self, context: Any) -> tuple[Tensor, Tensor]:
-        """Clips and labels of the step's rows, as `loss` takes them."""
-        return self.memory.render(self.rows(context), self.frozen)
+    def rendered(self, context: Any, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Clips and labels of the step's rows of a memory, as `loss` takes them."""
+        return memory.render(self.rows(context), self.frozen)
 
     def loss(self, clips: Tensor, labels: Tensor, context: Any) -> dict[str, Tensor]:
         """Named terms, whose sum is minimised.
@@ -112,10 +112,13 @@ class Condenser(LightningModule):
         """`loss` of all clips and of the rows `prefix` (n,), in one context; a method that can, shares work."""
         return self.loss(clips, labels, context), self.loss(clips[prefix], labels[prefix], context)
 
-    def embedded(self, clips: Tensor, context: Any) -> Seen:
-        """What a network of the step makes of all clips and of real ones: multi-size chooses prefixes by it.
+    def embedded(self, clips: Tensor, earlier: Tensor, context: Any) -> Seen:
+        """What a network of the step makes of clips and of real ones: multi-size chooses prefixes by it.
 
-        Called after `loss` or `losses` of the same clips, whose features a method can give.
+        Args:
+            clips: all, as `loss` or `losses` just had them: a method that can, gives their features.
+            earlier: the same, as they were when a prefix was chosen last.
+            context: of the step.
         """
         raise NotImplementedError
 
@@ -229,7 +232,7 @@ class Condenser(LightningModule):
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
         """One step of condensation."""
         context = self.context(batch)
-        clips, labels = self.rendered(context)
+        clips, labels = self.rendered(context, self.memory)
         terms = sizes.terms(self, clips, labels, context)
         total = torch.stack(list(terms.values())).sum()
         self._total = total.detach()
@@ -272,7 +275,7 @@ class Condenser(LightningModule):
         if (self.prefixes is None) != ("multisize" not in checkpoint):
             raise ValueError("--ckpt_path: one of checkpoint and this run is multi-size, the other is not")
         if self.prefixes is not None:
-            self.prefixes.load_state(checkpoint["multisize"])
+            self.prefixes.load_state(checkpoint["multisize"], self.memory)
         self._resumed = True
 
     def stored_labels(self) -> Labels:

@@ -124,26 +124,27 @@ class FRePo(Condenser):
             labels: (N, K), centred.
             context: from `context`.
         """
-        return self._terms(self._features(clips, context), labels, context)
+        features = self._features(clips, context)
+        self._found = features.detach()
+        return self._terms(features, labels, context)
 
     def _features(self, clips: Tensor, context: Regression) -> Tensor:
         """Features (n, D) of stored clips in the step's network."""
-        features = self.pool.still(context.net).embed(self.view(clips, self.draw_starts(len(clips))))
-        self._found = features.detach()
-        return features
+        return self.pool.still(context.net).embed(self.view(clips, self.draw_starts(len(clips))))
 
     def losses(
         self, clips: Tensor, labels: Tensor, context: Regression, prefix: Tensor
     ) -> tuple[Terms, Terms]:
         """`loss` of all clips and of the rows `prefix` (n,): a part of the same kernel."""
         features = self._features(clips, context)
+        self._found = features.detach()
         part = self._terms(features[prefix], labels[prefix], context)
         return self._terms(features, labels, context), part
 
-    def embedded(self, clips: Tensor, context: Regression) -> Seen:
+    def embedded(self, clips: Tensor, earlier: Tensor, context: Regression) -> Seen:
         """The step's features, and means of those of the real batch, of the classes that are in it."""
         means = class_means(context.features, context.targets.argmax(1), self.num_classes)
-        return Seen(self._found, *means)
+        return Seen(self._found, self._features(earlier, context), *means)
 
     def _terms(self, features: Tensor, labels: Tensor, context: Regression) -> Terms:
         """The terms of features (n, D) with labels (n, K)."""

@@ -187,17 +187,20 @@ class GradientMatching(Classwise):
         along = (clips * slopes).sum()  # its gradient is `slopes`; its value does not count
         return {"gradients": total + (along - along.detach())}
 
-    def embedded(self, clips: Tensor, context: Draw) -> Seen:
+    def embedded(self, clips: Tensor, earlier: Tensor, context: Draw) -> Seen:
         """Last maps in the step's network, each class augmented as its gradient is; real clips of their own."""
-        items, means = list[Tensor](), list[Tensor]()
-        for label, (mine, real) in enumerate(
-            zip(clips.chunk(len(self.classes)), real_clips(self), strict=True)
-        ):
-            seen = self.look(torch.cat([mine, real]), context.start, label)
-            maps = embed(self.net, seen, self.chunk).float()
-            items.append(maps[: len(mine)])
-            means.append(maps[len(mine) :].mean(0))
-        return Seen(torch.cat(items), torch.stack(means), torch.ones(len(means)))
+        now, then, means = list[Tensor](), list[Tensor](), list[Tensor]()
+        classes = len(self.classes)
+        both = zip(clips.chunk(classes), earlier.chunk(classes), real_clips(self), strict=True)
+        for label, (mine, before, real) in enumerate(both):
+            seen = self.look(torch.cat([mine, before, real]), context.start, label)
+            parts = torch.split(
+                embed(self.net, seen, self.chunk).float(), [len(mine), len(before), len(real)]
+            )
+            now.append(parts[0])
+            then.append(parts[1])
+            means.append(parts[2].mean(0))
+        return Seen(torch.cat(now), torch.cat(then), torch.stack(means), torch.ones(classes))
 
 
 LOOPS = {1: (1, 1), 5: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}

@@ -106,9 +106,10 @@ class DM(Classwise):
         part = self._distance(features[prefix], own[prefix], context)
         return self._distance(features, own, context), part
 
-    def embedded(self, clips: Tensor, context: Draw) -> Seen:
-        """The features that were compared, and the means of real ones that the step has."""
-        return Seen(self._found, context.real, torch.ones(len(context.real)))
+    def embedded(self, clips: Tensor, earlier: Tensor, context: Draw) -> Seen:
+        """The features that were compared, those of earlier clips, and the means of real ones that the step has."""
+        then = self.features_of(self.look(earlier, context.start))
+        return Seen(self._found, then, context.real, torch.ones(len(context.real)))
 
 
 def published_adamw(parameters: Any) -> torch.optim.AdamW:
@@ -220,9 +221,10 @@ class NCFM(Classwise):
         part = self._terms(features[prefix], None if wrong is None else wrong[prefix], own[prefix], context)
         return self._terms(features, wrong, own, context), part
 
-    def embedded(self, clips: Tensor, context: Draw) -> Seen:
-        """The features that were compared."""
-        return Seen(self._found, *class_means(context.real, context.labels, len(self.classes)))
+    def embedded(self, clips: Tensor, earlier: Tensor, context: Draw) -> Seen:
+        """The features that were compared, and those of earlier clips."""
+        then = self.features_of(self.look(earlier, context.start))
+        return Seen(self._found, then, *class_means(context.real, context.labels, len(self.classes)))
 
     def _compared(self, clips: Tensor, labels: Tensor, context: Draw) -> tuple[Tensor, Tensor | None]:
         """Features (n, D) of stored clips, and their cross-entropies (n,) in the trained network, if it counts."""

@@ -1,9 +1,10 @@
 """Multi-size condensation: one run whose first n items of every class are a good set of n, for every n."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,22 +20,24 @@ if TYPE_CHECKING:
 
 Terms = dict[str, Tensor]
 Reduce = Callable[[Tensor], Tensor]
-STATE = ("size", "last", "retired", "before", "sums", "counts")
+STATE = ("size", "last", "retired", "sums", "counts")
 
 
 @dataclass(frozen=True)
 class MultiSize:
     """Match a prefix of every class beside the whole set (He 2024, ICLR, arXiv 2403.06075).
 
-    The prefix is the one that learns most: whose mean feature moved most, against that of real clips, since
-    the last choice. Distances are over the squared norm of the means of real clips, since networks of a pool
-    are of very different scale (the authors', all fresh, are not). A prefix that was matched before and is
-    smaller stays as it is meanwhile.
+    The prefix is the one that learns most: the distance of whose mean feature to that of real clips changed
+    most since the last choice. A prefix that was matched before and is smaller stays as it is meanwhile.
+
+    The authors compare averages over networks then with those over others now, whose difference is as large as
+    what was learnt where networks are of very different scale, as those of a pool. Here each network sees the
+    items as they are and as they were, and distances are over the squared norm of its means of real clips.
 
     Args:
         interval: steps between two choices; the authors' 100 networks are 100 x `outer` steps of IDC here.
-        average: last steps before a choice whose distances are averaged. The first choice, always one item,
-            comes after so many steps; nothing but the whole set is matched before.
+        average: last steps before a choice in whose networks distances are compared. The first choice, always
+            one item, comes after so many steps; nothing but the whole set is matched before.
         classwise: every class chooses for itself.
         freeze: `permanent`: the largest smaller prefix that was ever matched, as in the authors' code
             (he-y/Multisize-Dataset-Condensation@e9b9f7e:reg_ipcx.py); `predecessor`: the one matched just
@@ -57,9 +60,10 @@ class MultiSize:
 
 
 class Seen(NamedTuple):
-    """What a network makes of the items and of real clips of their classes."""
+    """What a network makes of the items, now and at the last choice, and of real clips of their classes."""
 
     items: Tensor  # (n, D), of all clip rows, class-major
+    earlier: Tensor  # (n, D), of the same rows
     real: Tensor  # (C, D), means over real clips
     counts: Tensor  # (C,) of real clips; classes with none are left out
 
@@ -101,24 +105,25 @@ class Prefixes:
         self.retired = torch.zeros(
             groups, items, dtype=torch.bool
         )  # column n: size n was matched and given up
-        self.before = torch.full(
-            (groups, items - 1), torch.nan, dtype=torch.float64
-        )  # distances at the last choice
-        self.sums = torch.zeros(groups, items - 1, dtype=torch.float64)  # of distances since then
+        self.earlier: Memory | None = None  # the items as they were at the last choice
+        self.sums = torch.zeros(
+            groups, items - 1, dtype=torch.float64
+        )  # of what distances fell by since then
         self.counts = torch.zeros(groups, dtype=torch.float64)
 
     # -- choosing -----------------------------------------------------------------------------------------
 
     def measuring(self, step: int) -> bool:
-        """Whether the distances of this step count."""
+        """Whether distances are compared in this step."""
         every, some = self.plan.interval, self.plan.average
-        return step < some or step % every >= every - some
+        return self.made > 0 and step % every >= every - some
 
     def add(self, seen: Seen) -> None:
-        """Count the distances of a step, over the squared norm of real means, which networks of a pool differ in."""
+        """Count by how much the distances of a step fell, over the squared norm of the means of real clips."""
         known = (seen.counts > 0).double().cpu()
         norms = seen.real.float().square().sum(1).double().cpu()
-        found = prefix_distances(seen.items, seen.real, self.items).double().cpu()
+        then, now = (prefix_distances(f, seen.real, self.items) for f in (seen.earlier, seen.items))
+        found = (then - now).double().cpu()
         found /= ((norms * known).sum() / known.sum().clamp_min(1)).clamp_min(1e-12)
         groups = (len(self.size), -1)
         self.sums += (found * known[:, None]).view(*groups, self.items - 1).sum(1)
@@ -129,18 +134,18 @@ class Prefixes:
         return self.made < (step >= self.plan.average) + step // self.plan.interval
 
     def choose(self, reduce: Reduce = lambda x: x) -> None:
-        """Go to the prefix whose distance changed most; to one item at first.
+        """Go to the prefix whose distance changed most; to one item at first. A class not seen since then stays.
 
         Args:
             reduce: sums over the processes that measured the same classes.
         """
-        sums, counts = reduce(self.sums), reduce(self.counts)[:, None]
-        found = torch.where(counts > 0, sums / counts.clamp_min(1), self.before)
-        change = (found - self.before).abs()
-        told = ~change.isnan().any(1)  # else nothing of that class was seen: it stays
-        self.switch(torch.where(told, change.argmax(1) + 1, self.size.clamp_min(1)))
-        self.before = found
+        change = reduce(self.sums).abs()
+        self.switch(torch.where(reduce(self.counts) > 0, change.argmax(1) + 1, self.size.clamp_min(1)))
         self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
+
+    def keep(self, memory: Memory) -> None:
+        """Keep the items as they are, for the next choice."""
+        self.earlier = copy.deepcopy(memory).requires_grad_(False)
 
     def switch(self, size: Tensor) -> None:
         """Match the prefixes of `size` (groups,) from now on."""
@@ -168,12 +173,13 @@ class Prefixes:
         return held.expand(self.classes)
 
     def state(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
+        """Plain values, and the tensors of the earlier items, for a checkpoint."""
         held = {name: getattr(self, name).tolist() for name in STATE}
-        return held | {"made": self.made, "plan": asdict(self.plan)}
+        earlier = None if self.earlier is None else dict(self.earlier.state_dict())
+        return held | {"made": self.made, "plan": asdict(self.plan), "earlier": earlier}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+    def load_state(self, state: dict[str, Any], memory: Memory) -> None:
+        """Go on from a checkpoint of a memory like `memory`.
 
         Raises:
             ValueError: it is of another plan.
@@ -185,6 +191,9 @@ class Prefixes:
         for name in STATE:
             setattr(self, name, torch.tensor(state[name], dtype=getattr(self, name).dtype))
         self.made = state["made"]
+        if state["earlier"] is not None:
+            self.keep(memory)
+            cast(Memory, self.earlier).load_state_dict(state["earlier"])
 
 
 # -- in a memory ------------------------------------------------------------------------------------------
@@ -235,6 +244,7 @@ def choose(method: "Condenser") -> None:
         prefixes.choose()
     else:
         prefixes.choose(lambda x: trainer.strategy.reduce(x.to(method.device), reduce_op="sum").cpu())
+    prefixes.keep(method.memory)
 
 
 def terms(method: "Condenser", clips: Tensor, labels: Tensor, context: Any) -> Terms:
@@ -255,12 +265,21 @@ def terms(method: "Condenser", clips: Tensor, labels: Tensor, context: Any) -> T
         rows = prefix_rows(method.memory, prefixes.matched).to(clips.device)
         whole, part = method.losses(clips, labels, context, rows)
         found = whole | {f"prefix_{name}": value for name, value in part.items()}
-    if prefixes.measuring(method.step):
+    if prefixes.earlier is not None and prefixes.measuring(method.step):
         with torch.no_grad():
-            method.step_seen = method.embedded(clips.detach(), context)
+            earlier = method.rendered(context, earlier_items(method, prefixes.earlier))[0]
+            method.step_seen = method.embedded(clips.detach(), earlier, context)
     sizes = {"prefix": prefixes.matched, "frozen": prefixes.frozen}
     method.log_dict({name: items.float().mean() for name, items in sizes.items()})
     return found
+
+
+def earlier_items(method: "Condenser", earlier: Memory) -> Memory:
+    """The items as they were at the last choice, in whose rendering the step leaves the same to chance."""
+    earlier.to(method.device)
+    for old, now in zip(earlier.buffers(), method.memory.buffers(), strict=True):
+        old.copy_(now)
+    return earlier
 
 
 def count(method: "Condenser") -> None:

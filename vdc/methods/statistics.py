@@ -239,14 +239,13 @@ class Statistics(BlockCondenser):
         whole, part = self._losses(clips, labels, context, rows)
         return whole, part
 
-    def embedded(self, clips: Tensor, context: Draw) -> Seen:
+    def embedded(self, clips: Tensor, earlier: Tensor, context: Draw) -> Seen:
         """Pooled features of middle windows in the step's teachers; real clips of their own."""
-        parts = [
+        now, then, *real = (
             torch.cat([self._pool[i].features(self.view(part, None)).float() for i in context.teachers], 1)
-            for part in (clips, *real_clips(self))
-        ]
-        means = [part.mean(0) for part in parts[1:]]
-        return Seen(parts[0], torch.stack(means), torch.ones(len(means)))
+            for part in (clips, earlier, *real_clips(self))
+        )
+        return Seen(now, then, torch.stack([part.mean(0) for part in real]), torch.ones(len(real)))
 
     def _losses(self, clips: Tensor, labels: Tensor, context: Draw, rows: dict[str, Rows]) -> list[Terms]:
         """Terms of some rows each, named as their moving averages are, from one look at all clips."""

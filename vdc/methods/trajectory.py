@@ -8,7 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from vdc.memory import Pixels
+from vdc.memory import Memory, Pixels
 from vdc.methods.base import Condenser, MemoryCallable
 from vdc.methods.judges import CHUNK, correct_clips
 from vdc.methods.multisize import MultiSize, Seen, real_clips
@@ -179,15 +179,15 @@ class MTT(Condenser):
         self.log_dict({"expert": float(expert), "start_epoch": float(epoch)})
         return self._current
 
-    def rendered(self, context: Stretch) -> tuple[Tensor, Tensor]:
+    def rendered(self, context: Stretch, memory: Memory) -> tuple[Tensor, Tensor]:
         """Clips (N, V, C, T_c, H, W) of a memory whose rows have variants: inner steps draw among V of them.
 
         There V is all of them, or the number of inner steps if that is less.
         """
-        seen = min(self.memory.variants, self.syn_steps)
+        seen = min(memory.variants, self.syn_steps)
         if seen == 1:
-            return super().rendered(context)
-        clips, labels = self.memory.render(self.rows(context).repeat_interleave(seen), self.frozen)
+            return super().rendered(context, memory)
+        clips, labels = memory.render(self.rows(context).repeat_interleave(seen), self.frozen)
         return clips.view(-1, seen, *clips.shape[1:]), labels[::seen]
 
     def loss(self, clips: Tensor, labels: Tensor, context: Stretch) -> dict[str, Tensor]:
@@ -214,14 +214,15 @@ class MTT(Condenser):
         )
         return {"trajectory": value}
 
-    def embedded(self, clips: Tensor, context: Stretch) -> Seen:
+    def embedded(self, clips: Tensor, earlier: Tensor, context: Stretch) -> Seen:
         """Last maps of middle windows in the network that the stretch starts from; real clips of their own."""
         net = self.experts.build().to(self.device).eval()
         put(net, context.start)
-        items = clips[:, 0] if clips.ndim == 6 else clips
-        parts = [embed(net, self.view(part, None), CHUNK).float() for part in (items, *real_clips(self))]
-        means = [part.mean(0) for part in parts[1:]]
-        return Seen(parts[0], torch.stack(means), torch.ones(len(means)))
+        items = (some[:, 0] if some.ndim == 6 else some for some in (clips, earlier))
+        now, then, *real = (
+            embed(net, self.view(part, None), CHUNK).float() for part in (*items, *real_clips(self))
+        )
+        return Seen(now, then, torch.stack([part.mean(0) for part in real]), torch.ones(len(real)))
 
     def _seen(self, theta: Tensor, clips: Tensor, labels: Tensor, *drawn: Tensor) -> Tensor:
         """Inner loss on some clips; windows and augmentation happen here, so that no step keeps them."""
