@@ -33,7 +33,7 @@ METHODS = ("dm", "dc", "idc", "frepo", "edc", "mtt", "datm")
 class Middle(Prefixes):
     """Always the middle size, with one item less frozen."""
 
-    def choose(self, reduce: Any = None) -> None:
+    def choose(self) -> None:
         """Forget what was measured, and stay."""
         self.sums.zero_()
         self.switch(torch.full_like(self.size, self.items // 2))

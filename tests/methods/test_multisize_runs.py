@@ -185,11 +185,12 @@ def test_processes_with_the_same_items_choose_by_what_all_of_them_saw(data, tmp_
         source = toy(data.root, classes=["down", "grow"])
         keep = ModelCheckpoint(tmp_path / f"kept{world}", save_last=True, save_top_k=0, every_n_train_steps=1)
         given = {"enable_checkpointing": True, "callbacks": [keep], "default_root_dir": str(tmp_path)}
-        fit(model, source, max_steps=3, **given, **two)
+        fit(model, source, max_steps=4, **given, **two)
         state = torch.load(tmp_path / f"kept{world}/last.ckpt", weights_only=True)
-        outs[world] = (state["multisize"]["size"], state["multisize"]["made"], state["state_dict"])
+        outs[world] = (state["multisize"]["size"], state["multisize"]["sums"], state["state_dict"])
     assert outs[1][0] == outs[2][0] == [1]
-    assert outs[1][1] == outs[2][1] == 2
+    for sums, *_ in (outs[1][1], outs[2][1]):  # measured after the choice, for two classes
+        assert sums == pytest.approx([5.0, 3.5], abs=1e-5)
     for name, value in outs[1][2].items():
         torch.testing.assert_close(value, outs[2][2][name])
 

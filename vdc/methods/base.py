@@ -256,7 +256,7 @@ class Condenser(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what multi-size has chosen and measured."""
         if self.prefixes is not None:
-            checkpoint["multisize"] = self.prefixes.state()
+            checkpoint["multisize"] = sizes.saved(self, self.prefixes)
 
     def configure_optimizers(self) -> Any:
         """The memory's optimiser; teachers and students never see it."""

@@ -1,7 +1,7 @@
 """Multi-size condensation: one run whose first n items of every class are a good set of n, for every n."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from vdc.methods.base import Condenser
 
 Terms = dict[str, Tensor]
-Reduce = Callable[[Tensor], Tensor]
 STATE = ("size", "last", "retired", "sums", "counts")
 
 
@@ -133,14 +132,10 @@ class Prefixes:
         """Whether a choice has to be made before this step."""
         return self.made < (step >= self.plan.average) + step // self.plan.interval
 
-    def choose(self, reduce: Reduce = lambda x: x) -> None:
-        """Go to the prefix whose distance changed most; to one item at first. A class not seen since then stays.
-
-        Args:
-            reduce: sums over the processes that measured the same classes.
-        """
-        change = reduce(self.sums).abs()
-        self.switch(torch.where(reduce(self.counts) > 0, change.argmax(1) + 1, self.size.clamp_min(1)))
+    def choose(self) -> None:
+        """Go to the prefix whose distance changed most; to one item at first. A class not seen since then stays."""
+        change = self.sums.abs()
+        self.switch(torch.where(self.counts > 0, change.argmax(1) + 1, self.size.clamp_min(1)))
         self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
 
     def keep(self, memory: Memory) -> None:
@@ -236,15 +231,27 @@ def frozen_parts(memory: Memory, frozen: Tensor) -> Iterator[tuple[nn.Parameter,
 
 
 def choose(method: "Condenser") -> None:
-    """Choose the prefix to match where that is due: by what all processes saw, if they share classes."""
-    prefixes, trainer = method.prefixes, method.trainer
-    if prefixes is None or not prefixes.due(method.step):
-        return
-    if method.separable or trainer.world_size == 1:
+    """Choose the prefix to match where that is due."""
+    prefixes = method.prefixes
+    if prefixes is not None and prefixes.due(method.step):
+        share(method, prefixes)
         prefixes.choose()
-    else:
-        prefixes.choose(lambda x: trainer.strategy.reduce(x.to(method.device), reduce_op="sum").cpu())
-    prefixes.keep(method.memory)
+        prefixes.keep(method.memory)
+
+
+def share(method: "Condenser", prefixes: Prefixes) -> None:
+    """Average what was measured over the processes that share classes: each goes on with what all of them saw."""
+    if method.separable or method.trainer.world_size == 1:
+        return
+    for name in ("sums", "counts"):
+        found = method.trainer.strategy.reduce(getattr(prefixes, name).to(method.device), reduce_op="mean")
+        setattr(prefixes, name, found.cpu())
+
+
+def saved(method: "Condenser", prefixes: Prefixes) -> dict[str, Any]:
+    """State for a checkpoint, of which one process writes its own."""
+    share(method, prefixes)
+    return prefixes.state()
 
 
 def terms(method: "Condenser", clips: Tensor, labels: Tensor, context: Any) -> Terms:
