@@ -49,7 +49,7 @@ if run random; then # the clips that plain sets start from are another draw
   scored "random-$IPC" "$IPC" $LABELS
 fi
 if run stills; then # one still per class is Static-DC; two start the pairs, and are also used alone
-  for stills in "$IPC" $((2 * IPC)); do
+  for stills in "$IPC" $([ "$SET" = toy ] || echo $((2 * IPC))); do
     condense "static-dc-$stills" "static_dc_$SET.yaml" --model.ipc "$stills"
     scored "static-dc-$stills" "$stills" $LABELS
   done
