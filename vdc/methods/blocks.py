@@ -156,6 +156,8 @@ class BlockCondenser(Condenser):
         device, host = self.trainer.strategy.root_device, torch.device("cpu")
         two = 2 * self.pixels  # pixels and gradient, two moments, window and crop
         block = {"pixels": two, "optimiser": two, "views": two} | self.demand(self.clips)
+        if self.prefixes is not None:
+            block["earlier items"] = self.pixels
         items = {"finished items": self.pixels // 4 * len(self.mine)}
         remedy = (
             f"lower model.init_args.block (a block is {self.clips} clips now, never less than one class of "
