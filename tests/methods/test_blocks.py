@@ -11,6 +11,7 @@ from vdc.memory import Pixels
 from vdc.methods import blocks as blocks_module
 from vdc.methods import budget
 from vdc.methods.blocks import BlockCondenser
+from vdc.methods.multisize import MultiSize
 from vdc.ops.pixels import to_clips, valid_range
 from vdc.ops.rng import generator
 
@@ -169,6 +170,9 @@ def test_what_cannot_fit_is_refused_before_it_is_allocated(data, monkeypatch):
     )
     with pytest.raises(ValueError, match=message):
         fit(chase(ipc=10**4), data)  # a block is a class at least
+    monkeypatch.setattr(Chase, "embedded", lambda *args: None)
+    with pytest.raises(ValueError, match=r"pixels 234.4 MiB.*earlier items 117.2 MiB"):
+        fit(chase(ipc=10**4, multisize=MultiSize(2, 1)), data)
     fit(chase(ipc=1, block=1), data)
 
 
