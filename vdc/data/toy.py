@@ -30,7 +30,7 @@ from vdc.spec import ClipSpec
 CLASSES = ("up", "down", "sideways", "spin", "grow", "shrink", "pulse", "shake", "nod", "orbit")
 SPLITS = ("train", "test")
 MANIFEST = "toy.json"
-VERSION = 1  # of the drawing: another one makes an old set be drawn again
+VERSION = 2  # of drawing and encoding: another one makes an old set be drawn again
 OBJECTS = 3
 SMALLEST, LARGEST = 0.14, 0.32  # radius of an object, in widths of the field
 SPRITE = 32  # pixels an object is drawn at before it is moved
