@@ -1,5 +1,6 @@
 """Work that processes do not share: blocks of classes, who owns which, a strategy that averages nothing."""
 
+import atexit
 import math
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,22 @@ def gather(finished: dict[int, State], blocks: int, rank: int, world: int) -> di
     return every
 
 
+def disconnect() -> None:
+    """Leave the other processes, if any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 class ShardStrategy(DDPStrategy):
     """Processes that share nothing while they learn: no gradient is averaged, each writes its own checkpoint.
 
     `--trainer.strategy shard`. The share of process r > 0 lies in a folder `rank<r>` beside the named file.
     """
+
+    def setup_environment(self) -> None:
+        """Connect the processes, until they end: a thread of gloo that frees what was gathered later aborts."""
+        super().setup_environment()
+        atexit.register(disconnect)
 
     def configure_ddp(self) -> None:
         """Leave the module unwrapped: parameters and gradients stay those of the process."""
