@@ -67,7 +67,7 @@ fi
 if run dc; then compare dc hard; fi
 if run mtt; then # inner steps on all clips, as published and at one item in matching.sh
   experts
-  compare mtt hard --model.experts "$OUT/experts" --model.batch_syn null --model.step_size 0.1 --trainer.max_steps 60
+  compare mtt hard --model.experts "$OUT/experts" --trainer.max_steps 160
 fi
 if run datm; then # the learnt labels; inner batches of 10 clips and 60 steps, as at ipc 5 in matching.sh
   experts
