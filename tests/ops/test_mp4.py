@@ -63,6 +63,12 @@ def test_frames_are_scaled_and_timed(tmp_path):
     assert decode(tmp_path / "x.avi").shape == (8, 20, 30, 3)
 
 
+def test_the_same_frames_give_the_same_bytes(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        write_mp4(tmp_path / name, ramp())
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
 MEMORY = """
 import sys, torch
 from vdc.ops.mp4 import write_mp4
