@@ -16,10 +16,10 @@ from vdc.cli import COMMANDS, main
 from vdc.cli.commands import Evaluate, Fit, Pretrain, find_config
 from vdc.condensed.format import load
 from vdc.data.toy import CLASSES, make_toy
-from vdc.eval.settings import Protocol, named
 from vdc.methods import RDED, Random
 from vdc.nets import build, save_teacher
 from vdc.spec import ClipSpec
+from vdc.train.protocol import Protocol, named
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -229,7 +229,7 @@ def test_help_names_every_command(capsys):
 # -- resuming ------------------------------------------------------------------------------------------------
 
 PULL = """
-model: {class_path: tests.methods.test_base.Pull, init_args: {init: noise, ipc: 2}}
+model: {class_path: tests.methods.base.test_condenser.Pull, init_args: {init: noise, ipc: 2}}
 trainer: {max_steps: 300, enable_progress_bar: false, logger: false}
 checkpoint: {every_n_train_steps: 10}
 """

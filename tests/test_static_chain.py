@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tests.test_cli import _here, load, main, refused, toy_args, world  # noqa: F401
-from vdc.memory import restore
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false", "--data.per_class", "2"]
 STILLS = ["--model.init", "runs/static_dc_toy/condensed"]
@@ -28,7 +27,7 @@ def stills(world):  # noqa: F811
 
 def test_stills_start_a_static_dynamic_set_that_is_evaluated_shown_and_exported(stills, capsys):
     made = fit("s2d_dm", *STILLS, "--model.iterations", "1", "--model.memory.precision", "float32")
-    start = restore(stills).render(torch.arange(20))[0][:, :, 0]
+    start = stills.memory().render(torch.arange(20))[0][:, :, 0]
     torch.testing.assert_close(made.tensors["stills"], start.view(10, 2, 3, 44, 44))
     folder = "runs/s2d_dm_toy/condensed"
     evaluate = ["evaluate", "--condensed", folder, "--seeds", "1", "--protocol.epochs", "1"]

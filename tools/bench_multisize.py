@@ -18,12 +18,13 @@ from bench_matching import Clock
 from lightning.pytorch import Trainer
 
 from vdc.data.toy import ToyData
-from vdc.methods import DATM, DC, DM, IDC, MTT, Condenser, FRePo, Statistics, multisize
-from vdc.methods.multisize import MultiSize, Prefixes
+from vdc.methods import DATM, DC, DM, IDC, MTT, Condenser, FRePo, Statistics
+from vdc.methods.base import multisize
+from vdc.methods.base.multisize import MultiSize, Prefixes
 from vdc.nets import build, save_teacher
-from vdc.nets.trajectory import Recorder, describe
-from vdc.ops.files import write_json
+from vdc.nets.experts import Recorder, describe
 from vdc.spec import ClipSpec
+from vdc.system.files import write_json
 
 NET: dict[str, Any] = {"net": "minic3d", "net_options": {"norm": "in", "dropout": 0.0, "width": 0.5}}
 AIMS = {"dm": 1.15}  # others 2

@@ -23,16 +23,16 @@ from torchvision.transforms import v2
 
 from vdc.condensed.format import save
 from vdc.condensed.labels import Labels
+from vdc.condensed.memory import Pixels
 from vdc.data import RealData
 from vdc.data.prepare import prepare
-from vdc.eval.module import EvalModule
-from vdc.eval.resident import CondensedData
-from vdc.eval.settings import Protocol
-from vdc.memory import Pixels
+from vdc.evaluate.condensed_data import CondensedData
 from vdc.nets import build, channels_last
-from vdc.ops.mp4 import write_mp4
 from vdc.ops.pixels import to_frames
 from vdc.spec import MEAN, STD, ClipSpec
+from vdc.system.mp4 import write_mp4
+from vdc.train.module import EvalModule
+from vdc.train.protocol import Protocol
 
 ROUNDS = 5
 

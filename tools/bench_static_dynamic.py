@@ -25,12 +25,12 @@ import torch
 from bench_matching import Clock, InMemory
 from lightning.pytorch import Trainer
 
-from vdc.memory import Pixels, StaticDynamic
+from vdc.condensed.memory import Pixels, StaticDynamic
 from vdc.methods import DM, MTT, Condenser
 from vdc.nets import build
-from vdc.nets.trajectory import Recorder, describe
-from vdc.ops.files import write_json
+from vdc.nets.experts import Recorder, describe
 from vdc.spec import ClipSpec
+from vdc.system.files import write_json
 
 CASES = [f"{method} {memory}" for method in ("DM", "MTT") for memory in ("Pixels", "StaticDynamic")]
 STEPS, ROUNDS, EVERY = 4, 3, 0.002  # EVERY: seconds between two looks at the resident set

@@ -21,17 +21,17 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vdc.eval.experts import Snapshots
-from vdc.eval.module import EvalModule, objective
-from vdc.eval.run import Running
-from vdc.eval.settings import Protocol
 from vdc.nets import build
-from vdc.nets.trajectory import Recorder
+from vdc.nets.experts import Recorder
 from vdc.ops.augment import random_boxes, resized_crop
 from vdc.ops.losses import ce
 from vdc.ops.pixels import to_clips
 from vdc.ops.unroll import Layout, Mode, step_loss, trajectory_loss, unroll
 from vdc.spec import Batch, ClipSpec, RawBatch
+from vdc.train.experts import Snapshots
+from vdc.train.module import EvalModule, objective
+from vdc.train.protocol import Protocol
+from vdc.train.run import Running
 
 K, EPOCHS = 10, 3
 MODES: dict[str, tuple[Mode, float]] = {  # and the share of the steps whose graphs are kept

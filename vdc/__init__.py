@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vdc.eval.dataset import CondensedClips
+    from vdc.condensed.dataset import CondensedClips
 
 try:
     __version__ = version("vdc")
@@ -29,6 +29,6 @@ def load(path: str | Path, ipc: int | None = None) -> "CondensedClips":
         FileNotFoundError: no condensed set there.
         ValueError: a file of it changed.
     """
-    from vdc.eval.dataset import CondensedClips  # torch takes seconds to import: not for a mere version
+    from vdc.condensed.dataset import CondensedClips  # torch takes seconds to import: not for a mere version
 
     return CondensedClips(path, ipc)

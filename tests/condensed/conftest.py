@@ -3,7 +3,7 @@ import torch
 
 from vdc.condensed.format import save
 from vdc.condensed.labels import Labels, Views
-from vdc.memory import Pixels
+from vdc.condensed.memory import Pixels
 from vdc.spec import ClipSpec
 
 SPEC = ClipSpec(frames=4, size=12)

@@ -9,10 +9,9 @@ from PIL import Image
 from safetensors import safe_open
 
 from tests.condensed.conftest import K, make_labels, make_set, stored_frames
-from vdc.condensed.export import contact_sheet, enlarge, export, folder_names, grid, write_gif
+from vdc.condensed.export import export, folder_names
 from vdc.condensed.format import load
-from vdc.memory import restore
-from vdc.ops.pixels import to_frames
+from vdc.condensed.preview import contact_sheet, enlarge, grid, write_gif
 
 
 def decode(path):
@@ -69,9 +68,7 @@ def test_folder_names_are_plain_and_distinct():
 
 
 def exported(folder, out, ipc=None):
-    condensed = load(folder)
-    memory = restore(condensed)
-    return export(condensed, lambda rows: to_frames(memory.render(rows)[0]), out, ipc)
+    return export(load(folder), out, ipc)
 
 
 def test_an_export_is_a_list_of_videos_that_hold_the_clips(folder, tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.condensed.conftest import IPC, SPEC, K, draw, make_labels, make_set, stored_frames
 from vdc.condensed.format import load, save, verify
 from vdc.condensed.labels import Labels
-from vdc.memory import Pixels, restore
+from vdc.condensed.memory import Pixels
 from vdc.spec import ClipSpec
 
 FILES = ["clips.safetensors", "labels.safetensors", "manifest.json", "preview.mp4", "preview.png"]
@@ -33,7 +33,7 @@ def test_what_is_stored_is_what_is_rendered(tmp_path):
     learnt = Pixels(K, IPC, SPEC)
     learnt.initialise(draw(K, IPC, 3, 4, 12, 12))
     before = learnt.state()["videos"]
-    memory = restore(load(make_set(tmp_path / "set", learnt)))
+    memory = load(make_set(tmp_path / "set", learnt)).memory()
     again = make_set(tmp_path / "again", memory)
     assert torch.equal(memory.state()["videos"], before)
     assert (again / "clips.safetensors").read_bytes() == (tmp_path / "set" / "clips.safetensors").read_bytes()
@@ -72,7 +72,7 @@ def test_a_prefix_is_the_first_items_of_every_class(folder):
     assert found.labels.hard.tolist() == [0, 1, 2]
     assert torch.equal(found.labels.soft, whole.labels.soft[[0, 2, 4]])
     assert found.labels.views.rows.tolist() == [0, 2, 4]
-    memory = restore(found)
+    memory = found.memory()
     assert torch.equal(memory.state()["videos"], stored_frames()[[0, 2, 4]])
     assert memory.render(torch.tensor([2]))[1].tolist() == [2]
 

@@ -14,7 +14,7 @@ import torch
 from vdc.data import prepare as module
 from vdc.data.prepare import prepare, scaled
 from vdc.data.reader import open_video
-from vdc.ops.mp4 import encode, write_mp4
+from vdc.system.mp4 import encode, write_mp4
 
 
 def ramp(frames=8, height=40, width=60):

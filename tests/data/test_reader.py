@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from tests.data.videos import in_order, indices, write
 from vdc.data.reader import BadVideo, decoder, open_video
-from vdc.ops.mp4 import write_mp4
+from vdc.system.mp4 import write_mp4
 
 TIMES = np.random.default_rng(0).integers(5, 200, 40).cumsum().tolist()
 FILES = {

@@ -10,7 +10,7 @@ from tests.methods.tiny import SPEC, K, Tiny, _registered, fit, toy, toy_root  #
 from vdc.condensed.format import load
 from vdc.methods import FRePo
 from vdc.methods.frepo import Regression, as_logits
-from vdc.methods.online import OnlinePool
+from vdc.methods.online_pool import OnlinePool
 from vdc.ops.ridge import centred_labels
 
 CPU = torch.device("cpu")

@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.methods.test_gradient import gradient, slow_distance
-from tests.methods.test_matching import sgd
+from tests.methods.test_dc import gradient, slow_distance
+from tests.methods.test_dm import sgd
 from tests.methods.tiny import SPEC, K, _registered, fit, toy, toy_root  # noqa: F401
+from vdc.condensed.memory import Pixels
 from vdc.data.sampler import PerClass
-from vdc.memory import Pixels
 from vdc.methods import DC, DM, IDC, MTT, NCFM
-from vdc.methods.networks import put
+from vdc.methods.base.networks import put
 from vdc.nets import build
 from vdc.nets.interpolator import Interpolator, save_interpolator
 from vdc.ops.augment import diff_augment

@@ -8,14 +8,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 
-from tests.methods.test_matching import real_clips, slow_dm
-from tests.methods.test_trajectory import make_experts, opened
+from tests.methods.test_dm import real_clips, slow_dm
+from tests.methods.test_mtt import make_experts, opened
 from tests.methods.tiny import SPEC, K, Tiny, fit, toy
 from vdc.condensed.format import load, save
 from vdc.condensed.labels import Labels
-from vdc.memory import Pixels, StaticDynamic, restore
+from vdc.condensed.memory import Pixels, StaticDynamic
 from vdc.methods import DATM, DM, MTT, FRePo
-from vdc.methods.trajectory import Stretch, inner_batches
+from vdc.methods.mtt import Stretch, inner_batches
 from vdc.nets import build, zoo
 from vdc.ops.rng import derive, generator
 from vdc.ops.unroll import step_loss, trajectory_loss
@@ -214,7 +214,7 @@ def test_stills_start_as_those_of_a_condensed_set(data, experts, tmp_path, metho
     folder = stills_set(tmp_path / "stills", 4)
     steps = {} if method == "dm" else {"max_steps": 1}
     model = fit(make(method, experts, init=str(folder), optimizer=sgd(0.05)), data, **steps)
-    stills = restore(load(folder)).render(torch.arange(16))[0][:, :, 0].view(K * 2, 2, 3, 16, 16)
+    stills = load(folder).memory().render(torch.arange(16))[0][:, :, 0].view(K * 2, 2, 3, 16, 16)
     torch.testing.assert_close(model.memory.state()["stills"], stills)
 
 
@@ -240,7 +240,7 @@ def test_what_a_run_stores_is_what_it_learnt(data, tmp_path, precision):
     model.config = {}
     fit(model, data, max_steps=1)
     kept = load(out)
-    again = restore(kept)
+    again = kept.memory()
     model.memory.redraw(3)
     again.redraw(3)
     rows = torch.arange(2 * K)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from vdc.nets import Teacher, build, channels_last, load_teacher, save_teacher, taps
-from vdc.ops.files import sha256
 from vdc.spec import ClipSpec
+from vdc.system.files import sha256
 
 SPEC = ClipSpec(frames=8, size=48, stride=2)
 CLASSES = ["jump", "run", "walk"]

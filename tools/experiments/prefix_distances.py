@@ -13,10 +13,9 @@ import torch
 
 from vdc.condensed.format import load
 from vdc.data import RealData
-from vdc.memory import restore
-from vdc.methods.multisize import prefix_distances
-from vdc.methods.networks import embed, put
-from vdc.nets.trajectory import load_experts
+from vdc.methods.base.multisize import prefix_distances
+from vdc.methods.base.networks import embed, put
+from vdc.nets.experts import load_experts
 
 EPOCHS, CLIPS, CHUNK = 3, 64, 100
 
@@ -34,7 +33,7 @@ def main() -> None:
     real = data.sample(CLIPS, seed=7).flatten(0, 1)
     clips = {}
     for path, held in sets.items():
-        memory = restore(held)
+        memory = held.memory()
         clips[path] = memory.render(torch.arange(len(memory)))[0], memory.ipc
     totals: dict[str, torch.Tensor] = {}
     snapshots = [(i, epoch) for i in range(len(experts)) for epoch in range(EPOCHS, experts.epochs + 1)]

@@ -17,18 +17,18 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from vdc.cli.commands import Evaluate, Fit, Pretrain
 from vdc.cli.messages import explain, nearest
+from vdc.condensed import describe as describing
+from vdc.condensed import join as joining
 from vdc.condensed.format import verify
 from vdc.data import RealData
 from vdc.data import prepare as preparing
-from vdc.eval import describe as describing
-from vdc.eval import experts as experting
-from vdc.eval import interpolate as interpolating
-from vdc.eval import join as joining
-from vdc.eval import protocol as evaluation
-from vdc.eval import relabel as relabelling
-from vdc.eval import report as reporting
-from vdc.eval import train as training
-from vdc.eval.results import first_process
+from vdc.evaluate import evaluate as evaluation
+from vdc.evaluate import relabel as relabelling
+from vdc.report import rows as reporting
+from vdc.system.processes import first_process
+from vdc.train import experts as experting
+from vdc.train import interpolator as interpolating
+from vdc.train import teacher as training
 
 IGNORED = (
     "You passed in a `val_dataloader` but have no `validation_step`",  # condensing validates nothing

@@ -15,12 +15,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from vdc.cli.messages import nearest
 from vdc.data import RealData
-from vdc.eval import experts as experting
-from vdc.eval import protocol as evaluation
-from vdc.eval import train as training
-from vdc.eval.preview import Preview
-from vdc.eval.settings import Labelling, Protocol, named
+from vdc.evaluate import evaluate as evaluation
 from vdc.methods import Condenser
+from vdc.methods.base.preview import Preview
+from vdc.train import experts as experting
+from vdc.train import teacher as training
+from vdc.train.protocol import Labelling, Protocol, named
 
 PACKAGE = Path(__file__).parents[1]
 SHIPPED = (PACKAGE / "configs", PACKAGE.parent / "configs")  # in a wheel, in a source checkout

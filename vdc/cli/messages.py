@@ -9,16 +9,16 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from vdc.condensed.memory import Memory
 from vdc.data import RealData
-from vdc.eval.experts import pretrain_experts
-from vdc.eval.preview import Preview
-from vdc.eval.protocol import evaluate
-from vdc.eval.settings import Protocol
-from vdc.eval.train import pretrain
-from vdc.memory import Memory
+from vdc.evaluate.evaluate import evaluate
 from vdc.methods import Condenser
-from vdc.methods.multisize import MultiSize
+from vdc.methods.base.multisize import MultiSize
+from vdc.methods.base.preview import Preview
 from vdc.spec import ClipSpec
+from vdc.train.experts import pretrain_experts
+from vdc.train.protocol import Protocol
+from vdc.train.teacher import pretrain
 
 NOISE = re.compile(
     r"Does not validate|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but"

@@ -2,141 +2,31 @@
 
 import hashlib
 import json
-import platform
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vdc.condensed.export import write_previews
 from vdc.condensed.labels import Labels
-from vdc.ops.files import fresh_dir, read_json, sha256, write_json
-from vdc.spec import INTERPOLATOR, MEAN, STD, ClipSpec
-
-FORMAT, VERSION = "vdc condensed set", 1
-CLIPS, LABELS, MANIFEST = "clips.safetensors", "labels.safetensors", "manifest.json"
-SHARED = "shared."  # how tensors that belong to no item are named, e.g. a decoder's
-PACKAGES = ("vdc", "torch", "torchvision", "lightning", "numpy", "safetensors", "av")
-
-
-class Storable(Protocol):
-    """What `save` asks of a memory."""
-
-    num_classes: int
-    ipc: int
-    per_item: int
-    spec: ClipSpec
-
-    def __len__(self) -> int:
-        """Clip rows."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Tensors to store: first axis K * ipc, class-major, except those named `shared.*`."""
-
-    def options(self) -> dict[str, object]:
-        """What else rebuilds the memory."""
-
-    def render(self, rows: Tensor, frozen: int = 0) -> tuple[Tensor, Tensor]:
-        """Clips (N, C, T_c, H, W) of `rows`, normalised, and their labels."""
-
-    def parameters(self) -> Iterator[Tensor]:
-        """Learnt tensors."""
-
-    def buffers(self) -> Iterator[Tensor]:
-        """Other tensors."""
-
-
-def _nbytes(tensors: dict[str, Tensor], labels: Labels) -> dict[str, int]:
-    """Exact bytes of what is stored: items, parts shared by all of them, labels."""
-    sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
-    shared = sum(size for name, size in sizes.items() if name.startswith(SHARED))
-    return {"clips": sum(sizes.values()) - shared, "decoder": shared, "labels": labels.nbytes}
-
-
-def _prefix_rows(num_classes: int, stored: int, kept: int) -> Tensor:
-    """Row numbers of the first `kept` of the `stored` rows of every class, class-major."""
-    return torch.arange(num_classes * stored).view(num_classes, stored)[:, :kept].reshape(-1)
-
-
-@dataclass
-class CondensedSet:
-    """A condensed set, or a prefix of every class of it, on the host.
-
-    Args:
-        path: its folder.
-        manifest: what the folder says of itself; `ipc` is that of the prefix.
-        tensors: what `Memory.state` gave; first axis K * ipc, except in those named `shared.*`.
-        labels: of every clip row.
-    """
-
-    path: Path
-    manifest: dict[str, Any]
-    tensors: dict[str, Tensor]
-    labels: Labels
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names, in the order of the labels."""
-        return list(self.manifest["classes"])
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.manifest["classes"])
-
-    @property
-    def ipc(self) -> int:
-        """Items per class."""
-        return int(self.manifest["ipc"])
-
-    @property
-    def stored_ipc(self) -> int:
-        """Items per class of the set that this is, or is a prefix of."""
-        return int(self.manifest.get("stored_ipc", self.ipc))
-
-    @property
-    def per_item(self) -> int:
-        """Clips one item renders."""
-        return int(self.manifest["per_item"])
-
-    @property
-    def spec(self) -> ClipSpec:
-        """Shapes of the stored and seen clips."""
-        return ClipSpec(**self.manifest["spec"])
-
-    @property
-    def nbytes(self) -> dict[str, int]:
-        """Exact bytes of `clips`, `decoder` (parts shared by all items), `labels`, and an `interpolator`."""
-        held = self.manifest["bytes"].get("interpolator")
-        return _nbytes(self.tensors, self.labels) | ({} if held is None else {"interpolator": held})
-
-    def rows(self, ipc: int | None = None) -> Tensor:
-        """Clip rows of the first `ipc` items of every class, class-major.
-
-        Raises:
-            ValueError: the set holds fewer.
-        """
-        ipc = self.ipc if ipc is None else ipc
-        if not 1 <= ipc <= self.ipc:
-            raise ValueError(f"ipc {ipc} asked of {self.path}, which holds {self.ipc} items per class")
-        return _prefix_rows(self.num_classes, self.ipc * self.per_item, ipc * self.per_item)
-
-    def prefix(self, ipc: int) -> "CondensedSet":
-        """The set of the first `ipc` items of every class.
-
-        Raises:
-            ValueError: the set holds fewer.
-        """
-        rows, items = self.rows(ipc), _prefix_rows(self.num_classes, self.ipc, ipc)
-        tensors = {name: t if name.startswith(SHARED) else t[items] for name, t in self.tensors.items()}
-        manifest = self.manifest | {"ipc": ipc, "stored_ipc": self.stored_ipc}
-        return CondensedSet(self.path, manifest, tensors, self.labels.prefix(rows))
+from vdc.condensed.manifest import (
+    CLIPS,
+    FORMAT,
+    LABELS,
+    MANIFEST,
+    VERSION,
+    CondensedSet,
+    stored_bytes,
+)
+from vdc.condensed.memory import Memory
+from vdc.condensed.memory.base import SHARED
+from vdc.condensed.preview import write_previews
+from vdc.spec import INTERPOLATOR, MEAN, STD
+from vdc.system.files import fresh_dir, read_json, sha256, write_json
+from vdc.system.versions import versions
 
 
 def _is_ours(manifest: object) -> bool:
@@ -150,17 +40,6 @@ def _refuse_to_overwrite(out: Path) -> None:
         return
     if not (out / MANIFEST).is_file() or not _is_ours(read_json(out / MANIFEST)):
         raise ValueError(f"{out} exists and is no condensed set: it is not replaced, choose another folder")
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what wrote the set."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def _digest(manifest: dict[str, Any]) -> str:
@@ -178,7 +57,7 @@ def _take_along(source: Path, folder: Path, manifest: dict[str, Any]) -> None:
     manifest["spec"]["interpolator"] = "."
 
 
-def _check(memory: Storable, labels: Labels, classes: Sequence[str], tensors: dict[str, Tensor]) -> None:
+def _check(memory: Memory, labels: Labels, classes: Sequence[str], tensors: dict[str, Tensor]) -> None:
     """Refuse a set that could not be read back."""
     if len(classes) != memory.num_classes:
         raise ValueError(f"{len(classes)} class names for a memory of {memory.num_classes} classes")
@@ -195,7 +74,7 @@ def _check(memory: Storable, labels: Labels, classes: Sequence[str], tensors: di
 
 def save(
     out: str | Path,
-    memory: Storable,
+    memory: Memory,
     labels: Labels,
     *,
     classes: Sequence[str],
@@ -204,6 +83,7 @@ def save(
     config: dict[str, Any],
     seed: int,
     learnt: dict[str, Any] | None = None,
+    selects: bool = False,
 ) -> Path:
     """Write a condensed set, whole or not at all; an older set at `out` goes once this one is complete.
 
@@ -217,6 +97,7 @@ def save(
         config: the whole run's configuration.
         seed: of everything random.
         learnt: numbers learnt beside clips and labels.
+        selects: the method chose real clips, most preferred first.
 
     Raises:
         ValueError: parts do not fit together, or `out` holds something else.
@@ -236,12 +117,13 @@ def save(
         "memory": {"class": type(memory).__name__, "options": memory.options()},
         "labels": labels.info(),
         "method": method,
+        "selects": selects,
         "seed": seed,
         "learnt": learnt or {},
         "config": config,
         "source": source,
-        "versions": _versions(),
-        "bytes": _nbytes(tensors, labels),
+        "versions": versions(),
+        "bytes": stored_bytes(tensors, labels),
     }
     with fresh_dir(out) as folder:
         save_file(tensors, folder / CLIPS)

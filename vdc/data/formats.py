@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vdc.data.reader import IMAGES
-from vdc.ops.files import read_json
+from vdc.system.files import read_json
 
 Format = Literal["auto", "folders", "list", "rawframes", "ucf101", "hmdb51", "hmdb51_all", "kinetics", "ssv2"]
 VIDEOS = frozenset(

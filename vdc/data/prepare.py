@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from vdc.data.formats import VIDEOS
 from vdc.data.reader import WHOLE, BadVideo
-from vdc.ops.files import atomic_write, write_json
-from vdc.ops.mp4 import encode
+from vdc.system.files import atomic_write, write_json
+from vdc.system.mp4 import encode
 
 JOURNAL, REPORT = "prepare.jsonl", "prepare.json"
 LISTS = frozenset((".txt", ".csv", ".json"))

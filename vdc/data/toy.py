@@ -22,10 +22,10 @@ from torch.nn.functional import grid_sample, interpolate
 from tqdm import tqdm
 
 from vdc.data.real import RealData
-from vdc.ops.files import fresh_dir, read_json, write_json
-from vdc.ops.mp4 import write_mp4
 from vdc.ops.rng import generator
 from vdc.spec import ClipSpec
+from vdc.system.files import fresh_dir, read_json, write_json
+from vdc.system.mp4 import write_mp4
 
 CLASSES = ("up", "down", "sideways", "spin", "grow", "shrink", "pulse", "shake", "nod", "orbit")
 SPLITS = ("train", "test")

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vdc.methods.judges import mean_verdict, verdicts
-from vdc.methods.trajectory import MTT
+from vdc.methods.expert_choice import mean_verdict, verdicts
+from vdc.methods.mtt import MTT
 from vdc.spec import Batch, ClipSpec
 
 CHUNK = 32  # clips rendered at a time

@@ -7,10 +7,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from vdc.condensed.labels import Labels
-from vdc.memory import Pixels
-from vdc.methods.base import Condenser, MemoryCallable
-from vdc.methods.multisize import MultiSize, Seen, Terms
-from vdc.methods.online import OnlinePool
+from vdc.condensed.memory import Pixels
+from vdc.methods.base.condenser import Condenser, MemoryCallable
+from vdc.methods.base.multisize import MultiSize, Seen, Terms
+from vdc.methods.online_pool import OnlinePool
 from vdc.ops.match import class_means
 from vdc.ops.ridge import centred_labels, label_margin, ridge_predict
 from vdc.ops.rng import generator

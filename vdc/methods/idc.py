@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vdc.condensed.memory import MultiFormation
 from vdc.data.sampler import Shuffled
-from vdc.memory import MultiFormation
-from vdc.methods.base import MemoryCallable
-from vdc.methods.gradient import GradientMatching
-from vdc.methods.networks import endless
+from vdc.methods.base.condenser import MemoryCallable
+from vdc.methods.base.gradient import GradientMatching
+from vdc.methods.base.networks import endless
 from vdc.ops.augment import diff_augment
 from vdc.ops.match import Metric
 from vdc.ops.mix import cutmix

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vdc.memory import Pixels
-from vdc.methods.base import Condenser, MemoryCallable
+from vdc.condensed.memory import Pixels
+from vdc.methods.base.condenser import Condenser, MemoryCallable
 from vdc.nets.teacher import Teacher, load_teacher
 from vdc.ops.rng import generator
 from vdc.ops.select import herding, k_center
@@ -42,6 +42,7 @@ class Selection(Condenser):
     """
 
     batches: ClassVar = "every_clip"
+    selects: ClassVar[bool] = True
 
     def __init__(
         self,

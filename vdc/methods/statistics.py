@@ -8,13 +8,13 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from vdc.memory import Pixels
-from vdc.methods.base import MemoryCallable
-from vdc.methods.blocks import BlockCondenser
-from vdc.methods.budget import activation_bytes
-from vdc.methods.multisize import MultiSize, Seen, Terms, real_clips
-from vdc.methods.prepass import PATCH, Measured, Watch, beside, measure, observe
-from vdc.methods.shard import State
+from vdc.condensed.memory import Pixels
+from vdc.methods.base.blocks import BlockCondenser
+from vdc.methods.base.condenser import MemoryCallable
+from vdc.methods.base.memory_estimate import activation_bytes
+from vdc.methods.base.multisize import MultiSize, Seen, Terms, real_clips
+from vdc.methods.base.shard import State
+from vdc.methods.teacher_statistics import PATCH, Measured, Watch, beside, measure, observe
 from vdc.nets import Teacher, load_teacher
 from vdc.ops.augment import random_boxes, resized_crop
 from vdc.ops.losses import ce

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vdc.ops.files import atomic_write, read_json, sha256, write_json
 from vdc.spec import INTERPOLATOR, ClipSpec
+from vdc.system.files import atomic_write, read_json, sha256, write_json
 
 INFO, WEIGHTS = INTERPOLATOR
 FORMAT = 1

@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vdc.nets.base import VideoNet
 from vdc.nets.zoo import build
-from vdc.ops.files import atomic_write, read_json, sha256, write_json
 from vdc.spec import MEAN, STD, ClipSpec
+from vdc.system.files import atomic_write, read_json, sha256, write_json
 
 INFO, WEIGHTS = "teacher.json", "weights.safetensors"
 FORMAT = 1

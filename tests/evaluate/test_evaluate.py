@@ -1,0 +1,322 @@
+"""Evaluation end to end on a tiny network: what is written, what is resumed, what is refused."""
+
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import Callback, Trainer
+
+from tests.small import CLASSES, SPEC, K, Videos, make_set
+from vdc.condensed.format import load
+from vdc.evaluate.evaluate import evaluate, evaluate_full
+from vdc.evaluate.relabel import relabel
+from vdc.nets import load_teacher
+from vdc.train.protocol import Protocol, named
+from vdc.train.teacher import look_epochs, pretrain
+
+SHORT = Protocol(epochs=6, base_batch=1)
+CPU = partial(Trainer, accelerator="cpu")
+
+
+def run(condensed, **options):
+    given = {"students": ["tiny"], "seeds": [0], "protocol": SHORT, "trainer": CPU, "progress": False}
+    return evaluate(condensed, options.pop("data", None) or Videos(), **given | options)
+
+
+class Killed(BaseException):
+    pass
+
+
+class KillAt(Callback):
+    """Die in the middle of an epoch, as a kill would: nothing is saved on the way out."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.current_epoch == self.epoch:
+            raise Killed
+
+
+def killing(epoch):
+    def make(**options):
+        return CPU(**options | {"callbacks": [*options["callbacks"], KillAt(epoch)]})
+
+    return make
+
+
+def scores(result):
+    return {
+        key: result[key] for key in ("top1", "top5", "still_top1", "reference_best", "per_class", "confusion")
+    }
+
+
+# -- results ---------------------------------------------------------------------------------------------
+
+
+def test_results_say_everything_a_table_needs(condensed):
+    (result,) = run(condensed, seeds=[0, 1, 2])
+    path = Path(condensed) / "evaluations" / f"{result['name']}.json"
+    assert json.loads(path.read_text()) == json.loads(json.dumps(result))
+    singles = [json.loads((path.with_suffix("") / f"seed{s}" / "result.json").read_text()) for s in range(3)]
+    values = [single["top1"] for single in singles]
+    assert result["top1"]["values"] == values
+    assert result["top1"]["mean"] == pytest.approx(sum(values) / 3, abs=1e-3)
+    assert result["top1"]["std"] == pytest.approx(statistics.stdev(values), abs=1e-3)
+    total = [[sum(s["confusion"][i][j] for s in singles) for j in range(K)] for i in range(K)]
+    assert result["confusion"] == total
+    assert sum(map(sum, total)) == 3 * 12
+    hits = sum(total[i][i] for i in range(K)) / 36
+    assert result["top1"]["mean"] == pytest.approx(100 * hits, abs=1e-2)
+    for label, name in enumerate(CLASSES):
+        assert result["per_class"][name] == pytest.approx(
+            100 * total[label][label] / sum(total[label]), abs=1e-2
+        )
+    assert result["bytes"] == {"clips": 6 * 4 * 16 * 16 * 3, "labels": 6, "teacher": 0, "total": 18438}
+    assert (result["ipc"], result["method"], result["seeds"]) == (2, "Random", [0, 1, 2])
+    assert result["protocol"]["labels"] == "hard"
+    assert result["versions"]["lightning"]
+    assert len(result["seconds"]["values"]) == 3
+    assert list((path.with_suffix("") / "seed0").glob("events*"))
+    assert not list(Path(condensed).rglob("*.ckpt"))
+    load(condensed)  # the set itself is untouched
+
+
+def test_reference_best_is_the_best_look_and_never_the_primary_number(condensed):
+    (result,) = run(condensed, protocol=replace(SHORT, epochs=10, lr=0.05))
+    single = json.loads(
+        (Path(condensed) / "evaluations" / result["name"] / "seed0" / "result.json").read_text()
+    )
+    assert [look["epoch"] for look in single["checks"]] == [
+        6,
+        7,
+        8,
+    ]  # 7/10 .. 9/10 of the epochs, then the last
+    looks = [look["top1"] for look in single["checks"]] + [single["top1"]]
+    assert result["reference_best"]["top1"]["values"] == [max(looks)]
+    assert result["top1"]["values"] == [single["top1"]]
+
+
+def test_one_seed_has_no_deviation_and_more_seeds_join(condensed):
+    (first,) = run(condensed)
+    assert first["top1"]["std"] is None
+    (more,) = run(condensed, seeds=[1])
+    assert more["seeds"] == [0, 1]
+    assert more["top1"]["values"][0] == first["top1"]["values"][0]
+
+
+def test_other_settings_get_other_files(condensed):
+    names = {
+        run(condensed, protocol=p)[0]["name"]
+        for p in (SHORT, replace(SHORT, lr=0.1), replace(SHORT, epochs=2))
+    }
+    names.add(run(condensed, ipc=1)[0]["name"])
+    assert len(names) == 4
+
+
+def test_a_taken_name_is_refused(condensed):
+    run(condensed, name="mine")
+    with pytest.raises(ValueError, match="another --name"):
+        run(condensed, name="mine", protocol=replace(SHORT, lr=0.1))
+
+
+# -- resume ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", ["hard", "views"])
+@pytest.mark.parametrize("epoch", [2, 4])
+def test_a_killed_run_goes_on_to_the_very_same_scores(tmp_path, teacher, labels, epoch):
+    protocol = replace(SHORT, labels=labels, ema=0.9, cutmix=0.5, lr=0.02)
+    results = []
+    for name in ("whole", "killed"):
+        path = make_set(tmp_path / name)
+        if labels == "views":
+            relabel(path, teacher, "views", views=4, progress=False)
+        options = {"seeds": [0, 1], "protocol": protocol, "checkpoint_every": 0}
+        if name == "killed":
+            with pytest.raises(Killed):
+                run(path, **options, trainer=killing(epoch))
+            assert list(Path(path).rglob("last.ckpt"))
+        results.append(run(path, **options))
+    assert scores(results[0][0]) == scores(results[1][0])
+
+
+def test_finished_seeds_are_read_back(condensed, monkeypatch):
+    run(condensed, seeds=[0, 1])
+    monkeypatch.setattr("vdc.train.run.Running.fit_and_test", lambda *_, **__: pytest.fail("trained again"))
+    assert run(condensed, seeds=[0, 1])[0]["seeds"] == [0, 1]
+
+
+CHILD = """
+import sys
+from functools import partial
+from lightning.pytorch import Trainer
+from tests.small import Tiny, Videos
+from vdc.evaluate.evaluate import evaluate
+from vdc.train.protocol import Protocol, named
+from vdc.nets import zoo
+zoo.OWN["tiny"] = partial(Tiny)
+evaluate(sys.argv[1], Videos(), ["tiny"], [0], Protocol(epochs=40, base_batch=1), progress=False,
+         trainer=partial(Trainer, accelerator="cpu"), checkpoint_every=0)
+"""
+
+
+def test_kill_minus_9(tmp_path):
+    path = make_set(tmp_path / "set")
+    child = subprocess.Popen([sys.executable, "-c", CHILD, path], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 120
+    while not list(Path(path).rglob("last.ckpt")) and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert list(Path(path).rglob("last.ckpt"))
+    protocol = replace(SHORT, epochs=40)
+    (resumed,) = run(path, protocol=protocol)
+    (whole,) = run(make_set(tmp_path / "other"), protocol=protocol)
+    assert resumed["key"] == whole["key"]
+    assert scores(resumed) == scores(whole)
+
+
+# -- bounds ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["hard", "views"])
+def test_random_twin_is_made_once_and_labelled_alike(condensed, teacher, kind, monkeypatch):
+    if kind == "views":
+        relabel(condensed, teacher, "views", views=3, top_k=2, seed=9, progress=False)
+    mine, twin = run(condensed, random_twin=True, teacher=teacher)
+    assert twin["protocol"] == mine["protocol"]
+    assert twin["bytes"] == mine["bytes"]
+    made = load(Path(condensed) / "evaluations" / "random_twin_ipc2")
+    assert made.manifest["method"] == "Random"
+    if kind == "views":
+        assert made.labels.views.logits.shape == (6, 3, 2)
+        assert made.labels.views.recipe == load(condensed).labels.views.recipe
+    monkeypatch.setattr("vdc.evaluate.evaluate.save", lambda *_, **__: pytest.fail("made again"))
+    assert run(condensed, random_twin=True, teacher=teacher)[1]["key"] == twin["key"]
+
+
+def test_random_twin_of_a_labelled_set_needs_the_teacher(tmp_path, teacher):
+    path = make_set(tmp_path / "set")
+    relabel(path, teacher, "soft", progress=False)
+    with pytest.raises(ValueError, match="--teacher"):
+        run(path, random_twin=True)
+
+
+def test_full_data_is_trained_by_the_same_protocol(tmp_path):
+    protocol = replace(SHORT, epochs=30, lr=0.05)
+    (result,) = evaluate_full(
+        Videos(), str(tmp_path), ["tiny"], [0, 1], protocol, trainer=CPU, progress=False
+    )
+    assert (result["method"], result["ipc"], result["reference_best"]) == ("full data", None, None)
+    assert result["bytes"]["clips"] == 12 * 4 * 16 * 16 * 3
+    assert result["top1"]["mean"] > 60  # classes differ in colour
+
+
+# -- pretraining -----------------------------------------------------------------------------------------
+
+
+def test_pretrain_keeps_the_epoch_that_validates_best(tmp_path):
+    out = tmp_path / "teacher"
+    protocol = Protocol(epochs=8, lr=0.05, labels="hard")
+    info = pretrain(
+        "tiny", Videos(val=True), str(out), protocol, trainer=CPU, progress=False, checkpoint_every=0
+    )
+    net = load_teacher(out, CLASSES, SPEC)
+    assert info["validation"]["top1"] == info["test"]["top1"]  # one split serves as both here
+    videos = Videos()
+    batch = videos.on_after_batch_transfer(videos.raw(list(range(12))), 0)
+    right = (net(batch.clips).argmax(1) == batch.labels).float().mean()
+    assert info["test"]["top1"] == pytest.approx(100 * float(right), abs=1e-2)
+    assert not list(out.rglob("*.ckpt"))
+    assert (
+        pretrain("tiny", Videos(val=True), str(out), protocol, trainer=None) == info
+    )  # done: nothing is trained
+
+
+def test_a_killed_pretraining_goes_on(tmp_path):
+    protocol = Protocol(epochs=6, lr=0.05, labels="hard", ema=0.5)
+    teachers = []
+    for name in ("whole", "killed"):
+        options = {"progress": False, "checkpoint_every": 0}
+        if name == "killed":
+            with pytest.raises(Killed):
+                pretrain(
+                    "tiny", Videos(val=True), str(tmp_path / name), protocol, trainer=killing(3), **options
+                )
+        pretrain("tiny", Videos(val=True), str(tmp_path / name), protocol, trainer=CPU, **options)
+        teachers.append(load_teacher(tmp_path / name))
+    assert teachers[0].digest == teachers[1].digest
+    assert teachers[0].info["validation"] == teachers[1].info["validation"]
+
+
+def test_looks_are_spread_and_end_with_the_last_epoch():
+    assert look_epochs(150) == list(range(4, 150, 5))
+    assert look_epochs(3) == [0, 1, 2]
+    assert all(look_epochs(n)[-1] == n - 1 for n in range(1, 70))
+
+
+# -- what is refused -------------------------------------------------------------------------------------
+
+
+def test_other_classes_and_shapes_are_refused(condensed):
+    other = Videos()
+    other.classes = ["a", "b", "d"]
+    with pytest.raises(ValueError, match="not the same ones: c, d"):
+        run(condensed, data=other)
+    larger = Videos()
+    larger.spec = replace(SPEC, size=32)
+    with pytest.raises(ValueError, match=r"--data.spec.size 16"):
+        run(condensed, data=larger)
+    assert not list((Path(condensed) / "evaluations").iterdir())
+
+
+def test_seconds_are_positive_and_finite(condensed):
+    (result,) = run(condensed)
+    assert math.isfinite(result["seconds"]["mean"])
+    assert result["seconds"]["mean"] > 0
+
+
+# -- learnt rates ----------------------------------------------------------------------------------------
+
+
+def watching(rates):
+    """Trainers that note the learning rate of every step."""
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, *_):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    return lambda **options: CPU(**options | {"callbacks": [*options["callbacks"], Watch()]})
+
+
+def test_students_train_at_the_learnt_step_size(tmp_path):
+    """As the papers do: MTT's evaluation takes the learnt rate; the schedule goes from there."""
+    folder, rates = make_set(tmp_path / "set", learnt={"step_size": 0.037}), []
+    learnt = replace(named("mtt"), epochs=4, checks=1)
+    (result,) = run(folder, protocol=learnt, trainer=watching(rates))
+    assert rates == pytest.approx([0.037, 0.037, 0.0037, 0.0037])
+    assert result["protocol"]["lr"] == 0.037
+    (by_hand,) = run(folder, protocol=replace(learnt, lr=0.037), name="by-hand")
+    assert scores(by_hand) == scores(result)
+    (other,) = run(folder, protocol=replace(learnt, lr=0.5), name="other")
+    assert other["key"] != result["key"] == by_hand["key"]
+    twin = run(folder, protocol=learnt, random_twin=True, trainer=watching(rates))[1]
+    assert twin["protocol"]["lr"] == 0.037
+
+
+def test_there_must_be_a_learnt_step_size(condensed, tmp_path):
+    learnt = Protocol(lr="learnt", epochs=1)
+    with pytest.raises(ValueError, match=f"protocol.lr learnt: {condensed} has no learnt step size"):
+        run(condensed, protocol=learnt)
+    with pytest.raises(ValueError, match=r"protocol\.lr learnt: a run on real videos has no"):
+        evaluate_full(Videos(), str(tmp_path / "full"), ["tiny"], [0], learnt, trainer=CPU, progress=False)

@@ -1,0 +1,349 @@
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
+
+from tests.methods.tiny import CLASSES, SPEC, K, _registered, fit, toy, toy_root  # noqa: F401
+from vdc.condensed.memory import MultiFormation, Pixels
+from vdc.data.sampler import PerClass
+from vdc.methods import DM, NCFM
+from vdc.methods.base.networks import embed, put, renew
+from vdc.nets import build
+from vdc.nets.experts import Recorder, describe
+from vdc.ops.augment import diff_augment
+from vdc.ops.rng import derive, generator
+from vdc.ops.select import kmeans_medoids
+from vdc.ops.unroll import Layout
+from vdc.ops.windows import draw_starts, take_window
+from vdc.spec import ClipSpec
+from vdc.system.files import write_json
+
+TINY = {"net": "tiny", "net_options": {"norm": "in"}, "iterations": 2}
+
+
+def sgd(lr):
+    return lambda p: torch.optim.SGD(p, lr=lr, momentum=0.5)
+
+
+@pytest.fixture
+def data(toy_root):  # noqa: F811
+    return toy(toy_root, per_class=3)
+
+
+def watched(cls, data, spec=SPEC, **options):
+    """A condenser that keeps, of every step, its context, items and network."""
+
+    class Watched(cls):
+        def loss(self, clips, labels, context):
+            terms = super().loss(clips, labels, context)
+            weights = Layout.of(self.net).flatten(dict(self.net.named_parameters())).detach().clone()
+            self.seen.append((context, clips.detach().clone(), labels.clone(), weights, terms))
+            return terms
+
+    model = Watched(K, spec, **{**TINY, **options})
+    model.seen = []
+    return model
+
+
+def real_clips(data, seed, step, block=0, classes=range(K), per_class=3):
+    """Real clips of a step, (classes, n, C, T_c, H, W), straight from the sampler."""
+    keys = list(PerClass(data.labels, per_class, classes, derive(seed, "real", block), steps=step + 1))
+    rows = keys[step * per_class * len(classes) :]
+    clips = torch.cat([data.to_batch(raw).clips for raw in data.by_key(rows, seed, stored=True)])
+    return clips.view(len(classes), per_class, *clips.shape[1:])
+
+
+def slow_dm(net, real, syn, labels):
+    """The sum over classes and dimensions of squared differences of means, one clip after the other."""
+    total = 0.0
+    for k in range(len(real)):
+        mean_real = sum(net.embed(clip[None])[0] for clip in real[k]) / len(real[k])
+        mine = [net.embed(clip[None])[0] for clip, label in zip(syn, labels, strict=True) if label == k]
+        total = total + ((mean_real - sum(mine) / len(mine)) ** 2).sum() if mine else total
+    return total
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 64])
+def test_dm_is_the_slow_loop_in_a_new_random_network_every_step(data, chunk):
+    model = fit(watched(DM, data, ipc=2, chunk=chunk, seed=3, optimizer=sgd(0.1)), data)
+    assert len(model.seen) == 2
+    networks = []
+    for step, (_, clips, labels, weights, terms) in enumerate(model.seen):
+        net = build("tiny", K, SPEC, norm="in").eval()
+        net.reset_parameters("default", generator(3, "network", 0, step))
+        torch.testing.assert_close(Layout.of(net).flatten(dict(net.named_parameters())).detach(), weights)
+        expected = slow_dm(net, real_clips(data, 3, step), clips, labels)
+        torch.testing.assert_close(terms["means"], expected, rtol=1e-4, atol=1e-6)
+        networks.append(weights)
+    assert not torch.equal(*networks)
+
+
+def test_dm_learns_by_plain_sgd_on_that_loss(data):
+    model = fit(watched(DM, data, ipc=1, iterations=1, optimizer=sgd(0.5)), data)
+    _, clips, labels, weights, _ = model.seen[0]
+    net = build("tiny", K, SPEC, norm="in").eval()
+    put(net, weights)
+    clips.requires_grad_()
+    slow_dm(net, real_clips(data, 0, 0), clips, labels).backward()
+    stored = Pixels(K, 1, SPEC)
+    stored.videos.data = clips.detach() - 0.5 * clips.grad
+    stored.clamp()
+    assert clips.grad.abs().max() > 0.01
+    assert torch.equal(model.memory.state()["videos"], stored.state()["videos"])
+
+
+@pytest.mark.parametrize("cls", [DM, NCFM])
+def test_a_prefix_of_the_items_is_compared_under_the_same_context(data, cls):
+    found = {}
+
+    class Twice(cls):
+        def loss(self, clips, labels, context):
+            rows, loss = self.memory.prefix(1), super().loss
+            found["part"] = loss(clips[rows], labels[rows], context)
+            found["soft"] = loss(clips[rows], torch.eye(K)[labels[rows]], context)  # the largest is the class
+            found["whole"] = loss(clips, labels, context)
+            return loss(clips, labels, context)
+
+    options = {"ipc": 2, "memory": Pixels, "augment": "color_crop"}
+    fit(Twice(K, SPEC, **TINY | options), data)
+    model = fit(watched(cls, data, **options), data)
+    for name, value in model.seen[-1][-1].items():
+        torch.testing.assert_close(found["whole"][name], value)
+        torch.testing.assert_close(found["part"][name], found["soft"][name])
+        assert not torch.isclose(found["part"][name], value)
+
+
+def test_both_sides_see_the_same_window_and_augmentation(toy_root):  # noqa: F811
+    spec = ClipSpec(frames=4, size=16, stride=1, stored_frames=8, window="slide")
+    data = toy(toy_root, spec, per_class=2)
+    model = fit(watched(DM, data, spec, augment="color_crop_cutout", augment_mode="all", seed=1), data)
+    for step, (context, clips, labels, weights, terms) in enumerate(model.seen):
+        start = draw_starts(1, spec, generator(1, "view", 0, step))
+        assert torch.equal(context.start, start)
+        net = build("tiny", K, spec, norm="in").eval()
+        put(net, weights)
+
+        def look(x, start=start, step=step):
+            cut = take_window(x, start.expand(len(x)), 4)
+            return diff_augment(cut, generator(1, "augment", 0, step), "color_crop_cutout", "all")
+
+        real = real_clips(data, 1, step, per_class=2)
+        assert real.shape[3] == 8
+        real = look(real.flatten(0, 1)).view(K, 2, 3, 4, 16, 16)
+        torch.testing.assert_close(
+            terms["means"], slow_dm(net, real, look(clips), labels), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_items_do_not_depend_on_what_is_forwarded_together(data):
+    sets = [
+        fit(DM(K, SPEC, ipc=2, chunk=c, optimizer=sgd(5.0), **TINY), data).memory.state() for c in (1, 64)
+    ]
+    different = (sets[0]["videos"].int() - sets[1]["videos"].int()).abs()
+    assert different.max() <= 1  # a rounding to the other grey level
+    assert different.float().mean() < 0.01
+
+
+def test_class_blocks_see_real_clips_of_their_own_classes(data):
+    model = fit(watched(DM, data, ipc=1, block=2, iterations=2), data)
+    assert len(model.seen) == 4
+    for turn, (_, clips, labels, weights, terms) in enumerate(model.seen):
+        block, step = divmod(turn, 2)
+        net = build("tiny", K, SPEC, norm="in").eval()
+        put(net, weights)
+        real = real_clips(data, 0, step, block, range(2 * block, 2 * block + 2))
+        torch.testing.assert_close(terms["means"], slow_dm(net, real, clips, labels), rtol=1e-4, atol=1e-6)
+    assert len(model.memory) == K
+    assert model.memory.labels.tolist() == [0, 1, 2, 3]
+
+
+def run(model, data, folder, ckpt_path=None):
+    """Train, keep a checkpoint of every step, and give the float pixels after every step."""
+    kept = {}
+    save = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
+    watch = LambdaCallback(
+        on_train_batch_end=lambda *_: kept.update({model.global_step: model.memory.videos.detach().clone()})
+    )
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(**quiet, accelerator="cpu", devices=1, callbacks=[save, watch])
+    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [(DM, {}), (DM, {"block": 2}), (DM, {"sampling": "dream", "dream_interval": 3}), (NCFM, {})],
+)
+def test_a_resumed_run_is_the_uninterrupted_one(data, tmp_path, cls, options):
+    make = partial(cls, K, SPEC, optimizer=sgd(5.0), **TINY | {"iterations": 3} | options)
+    whole = run(make(), data, tmp_path)
+    steps = max(whole)
+    assert not torch.equal(whole[steps], whole[steps - 1])
+    for step in (1, steps - 1):
+        again = run(
+            make(), toy(data.root, per_class=3), tmp_path / "again", str(tmp_path / f"step={step}.ckpt")
+        )
+        assert sorted(again) == list(range(step + 1, steps + 1))
+        torch.testing.assert_close(again[steps], whole[steps], rtol=0, atol=1e-6)
+
+
+def test_dream_takes_the_clips_nearest_to_centres_and_keeps_them(data):
+    model = watched(DM, data, sampling="dream", dream_interval=2, iterations=4)
+    fit(model, data)
+    picked = model.picked
+    assert picked.shape == (K, 3)
+    for label in range(K):
+        assert (data.labels[picked[label]] == label).all()
+        assert len(picked[label].unique()) == 3
+    for step, (_, clips, labels, weights, terms) in enumerate(model.seen):
+        net = build("tiny", K, SPEC, norm="in").eval()
+        put(net, model.seen[step - step % 2][3])  # features of the network at the time of the choice
+        real = []
+        for label in range(K):
+            rows = (data.labels == label).nonzero().flatten().tolist()
+            raws = data.by_key([(row, step // 2) for row in rows], 0, stored=True)
+            mine = torch.cat([data.to_batch(raw).clips for raw in raws])
+            maps = net.embed(mine).detach()
+            chosen = kmeans_medoids(maps, 3, generator(0, "dream", label, 0, step - step % 2))
+            real.append(mine[chosen])
+        put(net, weights)
+        torch.testing.assert_close(
+            terms["means"], slow_dm(net, torch.stack(real), clips, labels), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_dream_takes_every_clip_of_a_small_class(toy_root):  # noqa: F811
+    model = fit(watched(DM, None, sampling="dream"), toy(toy_root, per_class=8))
+    assert all(sorted(row.unique().tolist()) == sorted(set(row.tolist())) for row in model.picked)
+    assert [len(row.unique()) for row in model.picked] == [5] * K
+
+
+def slow_ncf(net, real, syn, labels, frequencies):
+    """Mean over t and sum over classes of sqrt(A^2 / 2 + P / 2) of complex characteristic functions."""
+    total = 0.0
+    for k in range(len(real)):
+        phi = []
+        for clips in (real[k], syn[labels == k]):
+            unit = torch.stack([net.embed(clip[None])[0] / net.embed(clip[None])[0].norm() for clip in clips])
+            phi.append(torch.exp(1j * (unit @ frequencies.T)).mean(0))
+        amplitude = (phi[0].abs() - phi[1].abs()) ** 2
+        phase = 2 * (phi[0].abs() * phi[1].abs() - (phi[0] * phi[1].conj()).real)
+        total = total + (amplitude / 2 + phase / 2).clamp_min(1e-12).sqrt().mean()
+    return total
+
+
+def test_ncfm_compares_characteristic_functions_of_unit_features(data):
+    model = fit(watched(NCFM, data, augment=None, frequencies=16, weight=7.0, iterations=1, seed=2), data)
+    context, clips, labels, weights, terms = model.seen[0]
+    assert isinstance(model.memory, MultiFormation)
+    assert len(clips) == 4 * K  # packed 2 x 2
+    assert list(terms) == ["law"]  # no trained networks, no calibration
+    net = build("tiny", K, SPEC, norm="in").eval()
+    put(net, weights)
+    expected = 7 * slow_ncf(net, real_clips(data, 2, 0), clips, labels, context.frequencies)
+    torch.testing.assert_close(terms["law"], expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        context.frequencies, torch.randn(16, 384, generator=generator(2, "frequencies", 0, 0))
+    )
+
+
+@pytest.fixture
+def experts(tmp_path):
+    """Two experts of three snapshots each."""
+    net, thetas = build("tiny", K, SPEC, norm="in"), {}
+    (tmp_path / "experts").mkdir()
+    for number in range(2):
+        recorder = Recorder(tmp_path / "making", net, 2, "fp32")
+        for epoch in range(3):
+            net.reset_parameters("default", generator(number, epoch))
+            recorder.write(epoch, net)
+            thetas[number, epoch] = Layout.of(net).flatten(dict(net.named_parameters())).detach()
+        recorder.finish(tmp_path / "experts", number, {})
+    write_json(tmp_path / "experts" / "experts.json", describe(net, CLASSES, 2, "fp32", {}))
+    return str(tmp_path / "experts"), thetas
+
+
+def test_dm_takes_networks_from_all_over_a_pool(data, experts):
+    folder, thetas = experts
+    model = fit(watched(DM, data, pool=folder, iterations=30), data)
+    used = {
+        key for *_, weights, _ in model.seen for key, theta in thetas.items() if torch.equal(theta, weights)
+    }
+    assert all(any(torch.equal(theta, seen[3]) for theta in thetas.values()) for seen in model.seen)
+    assert used == set(thetas)
+
+
+def test_ncfm_takes_networks_between_the_ends_of_experts_and_calibrates_with_the_last(data, experts):
+    folder, thetas = experts
+    model = fit(watched(NCFM, data, pool=folder, augment=None, iterations=6, calibration=0.5), data)
+    shares = []
+    for _, clips, labels, weights, terms in model.seen:
+        found = []
+        for number in range(2):
+            first, last = thetas[number, 0], thetas[number, 2]
+            share = ((weights - last) @ (first - last) / (first - last).square().sum()).item()
+            if torch.allclose(weights, last + share * (first - last), atol=1e-5):
+                found.append((number, share))
+        assert len(found) == 1
+        shares.append(found[0])
+        net = build("tiny", K, SPEC, norm="in").eval()
+        put(net, thetas[found[0][0], 2])
+        wrong = -net(clips).log_softmax(1)[torch.arange(len(clips)), labels]
+        expected = 0.5 * sum(wrong[labels == k].mean() for k in range(K))
+        torch.testing.assert_close(terms["calibration"], expected, rtol=1e-4, atol=1e-5)
+    assert {number for number, _ in shares} == {0, 1}
+    assert all(0 <= share <= 1 for _, share in shares)
+
+
+@pytest.mark.parametrize(("cls", "share"), [(DM, 0.5), (NCFM, 0.9)])
+def test_matching_in_one_network_brings_the_loss_down(data, cls, share):
+    options = {"memory": Pixels, "augment": None, "init": "noise", "iterations": 40}
+    model = watched(cls, data, optimizer=lambda p: torch.optim.Adam(p, lr=0.1), **options)
+    model.renew = lambda: model.net.reset_parameters("default", generator(0))
+    fit(model, data)
+    losses = torch.tensor([sum(terms.values()) for *_, terms in model.seen])
+    assert losses[-5:].mean() < share * losses[:3].mean()
+
+
+def test_embed_is_the_same_in_chunks_and_holds_no_more():
+    net, clips = build("tiny", K, SPEC, norm="in").eval(), torch.randn(7, 3, 4, 16, 16, requires_grad=True)
+    results = []
+    for chunk in (2, 7):
+        maps = embed(net, clips, chunk)
+        results += [maps, *torch.autograd.grad(maps.square().sum(), clips)]
+    torch.testing.assert_close(results[0], results[2])
+    torch.testing.assert_close(results[1], results[3])
+    torch.testing.assert_close(embed(net, clips, 3, pooled=True), net.features(clips))
+    most = []
+    handle = net.conv2.register_forward_hook(lambda _, inputs, __: most.append(len(inputs[0])))
+    embed(net, clips, 2)
+    handle.remove()
+    assert most == [2, 2, 2, 1]
+
+
+def test_networks_that_mix_clips_are_refused(data):
+    with pytest.raises(ValueError, match="net tiny: with batch norm"):
+        fit(DM(K, SPEC, net="tiny", iterations=1), data)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "message"),
+    [
+        (DM, {"chunk": 0}, "model.init_args.chunk must be at least 1, got 0"),
+        (DM, {"dream_interval": 0}, "model.init_args.dream_interval"),
+        (NCFM, {"frequencies": 0}, "model.init_args.frequencies"),
+        (DM, {"iterations": 0}, "iterations"),
+    ],
+)
+def test_wrong_options_are_named(cls, options, message):
+    with pytest.raises(ValueError, match=message):
+        cls(K, SPEC, **options)
+
+
+def test_renew_without_a_pool_is_the_usual_start():
+    one, two = (build("tiny", K, SPEC, norm="in") for _ in range(2))
+    renew(one, None, generator(4))
+    two.reset_parameters("default", generator(4))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))

@@ -1,0 +1,156 @@
+"""Tables of evaluations, from results written by hand."""
+
+import csv
+import json
+
+import pytest
+
+from tests.small import CLASSES
+from vdc.nets import build, save_teacher
+from vdc.report.rows import as_markdown, plot, report
+from vdc.spec import ClipSpec
+
+
+def result(method="RDED", ipc=1, top1=(30.0, 32.0), total=1000, student="minic3d", labels="hard", **options):
+    spread = {"mean": sum(top1) / len(top1), "std": 1.4142 if len(top1) > 1 else None, "values": list(top1)}
+    return {
+        "format": "vdc evaluation",
+        "method": method,
+        "ipc": ipc,
+        "classes": CLASSES,
+        "train_videos": 50,
+        "test_videos": 9,
+        "student": student,
+        "net_options": options,
+        "seeds": list(range(len(top1))),
+        "spec": {"frames": 4, "size": 10, "stored_frames": None},
+        "protocol": {"name": "videodc", "labels": labels},
+        "top1": spread,
+        "top5": {"mean": 90.0, "std": None, "values": [90.0]},
+        "still_top1": {"mean": 12.3, "std": None, "values": [12.3]},
+        "reference_best": {"top1": {"mean": 35.0, "std": None, "values": [35.0]}} if ipc else None,
+        "bytes": {"clips": total, "labels": 0, "teacher": 0, "total": total},
+    }
+
+
+@pytest.fixture
+def runs(tmp_path):
+    held = {
+        "a/evaluations/x.json": result(),
+        "a/evaluations/x/seed0/result.json": {"seed": 0, "top1": 99.0},
+        "a/other.json": {"format": "vdc condensed set"},
+        "a/evaluations/twin.json": result("Random", top1=(20.0,)),
+        "full/f.json": result("full data", None, (62.0,), 60000),
+        "full/other.json": result("full data", None, (80.0,), 60000, student="i3d"),
+    }
+    for name, content in held.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_every_result_is_one_line_with_its_ratios(runs):
+    rows = report([str(runs / "a"), str(runs / "full")], show=False)
+    assert [(row.method, row.ipc) for row in rows] == [
+        ("full data", None), ("full data", None), ("RDED", 1), ("Random", 1)
+    ]  # fmt: skip
+    rded = rows[2]
+    assert (rded.top1, rded.top1_std, rded.reference_best, rded.single_frame) == (31.0, 1.4142, 35.0, 12.3)
+    assert rded.accuracy_ratio == pytest.approx(31 / 62)  # of the same student, not of i3d
+    assert rded.bytes_ratio == pytest.approx(1000 / (50 * 4 * 10 * 10 * 3))
+    assert report([str(runs)], show=False) == rows
+    assert len(report([str(runs), str(runs / "a" / "evaluations" / "x.json")], show=False)) == 4
+
+
+def test_files_hold_the_table(runs, tmp_path):
+    out = tmp_path / "out"
+    report([str(runs / "a")], out=str(out), show=False)
+    lines = list(csv.DictReader((out / "report.csv").open()))
+    assert [line["method"] for line in lines] == ["RDED", "Random"]
+    assert float(lines[0]["top1"]) == 31.0
+    assert lines[1]["top1_std"] == ""
+    table = (out / "report.md").read_text().splitlines()
+    assert len(table) == 4
+    assert [cell.strip() for cell in table[2].split("|")[1:-1]] == [
+        "RDED", "1", "hard", "minic3d", "31.0 ± 1.4", "90.0", "35.0", "12.3", "1,000", "1.67 %", ""
+    ]  # fmt: skip
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_students_are_named_with_their_unusual_options(tmp_path):
+    plain, unusual = result(norm="bn"), result(top1=(50.0,), norm="in", width=0.5)
+    for name, held in (("a", plain), ("b", unusual)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(held))
+    rows = report([str(tmp_path)], show=False)
+    assert [(row.method, row.student) for row in rows] == [
+        ("RDED", "minic3d"),
+        ("RDED", "minic3d, norm in, width 0.5"),
+    ]
+
+
+def test_printed_table_names_the_scores(runs, capsys):
+    report([str(runs)])
+    printed = capsys.readouterr().out
+    assert "31.0" in printed
+    assert "RDED" in printed
+
+
+def test_published_numbers_stand_beside(runs, tmp_path):
+    paper = tmp_path / "paper.yaml"
+    paper.write_text(
+        "results:\n"
+        "- {table: 6, dataset: ucf101, ipc: 1, method: rded, labels: multi_sl, metric: top1, value: 17.7}\n"
+        "- {table: 6, dataset: k400, ipc: 1, method: rded, metric: top5, value: 11.9, std: 0.2}\n"
+    )
+    rows = report([str(runs / "a")], published=str(paper), show=False)
+    assert [(row.method, row.top1, row.top5) for row in rows[2:]] == [
+        ("rded (published)", 17.7, None), ("rded (published)", None, 11.9)
+    ]  # fmt: skip
+    assert "11.9 ± 0.2" in as_markdown(rows)
+    plot(rows, tmp_path / "plot.png")
+    assert [row.top5 for row in report([str(runs / "a")], None, str(paper), "k400", False)[2:]] == [11.9]
+    with pytest.raises(ValueError, match="it knows k400, ucf101"):
+        report([str(runs / "a")], None, str(paper), "hmdb51", False)
+
+
+@pytest.mark.parametrize(
+    ("dirs", "paper", "message"),
+    [(["nowhere"], None, "is not there"), (["."], None, "no evaluations"), (["a"], "gone.yaml", "gone.yaml"),
+     (["a"], "a/other.json", "no list `results`")],
+)  # fmt: skip
+def test_what_cannot_be_read_is_said(runs, tmp_path, monkeypatch, dirs, paper, message):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty" if dirs == ["."] else runs)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        report(dirs, published=paper, show=False)
+
+
+def test_sets_of_one_method_are_told_apart_by_their_folders(tmp_path):
+    held = {"edc-1": result(), "sre2l-1": result(top1=(10.0,)), "five": result(ipc=5)}
+    for name, content in held.items():
+        folder = tmp_path / name / "condensed" / "evaluations"
+        folder.mkdir(parents=True)
+        (folder / "hard.json").write_text(json.dumps(content))
+    methods = [row.method for row in report([str(tmp_path)], show=False)]
+    assert methods == ["RDED (edc-1)", "RDED (sre2l-1)", "RDED"]
+
+
+def test_a_teacher_is_a_bound_of_its_own_network(tmp_path):
+    info = {
+        "source": {"train": {"videos": 7}},
+        "test": {"top1": 80.0, "top5": 100.0, "still_top1": 30.0, "videos": 5},
+        "classes": ["a", "b"],
+        "recipe": {"seed": 3, "protocol": {"name": "teacher", "labels": "hard"}},
+    }
+    save_teacher(tmp_path, build("cnn_mean", 2, ClipSpec(frames=2, size=32)), info)
+    (row,) = report([str(tmp_path)], show=False)
+    assert (row.method, row.ipc, row.seeds, row.top1, row.single_frame) == ("full data", None, 1, 80.0, 30.0)
+    assert row.bytes == 7 * (2 * 32 * 32 * 3 + 1)  # clips, and one byte per label
+    assert row.accuracy_ratio == 1.0
+    own = result(student="cnn_mean", top1=(20.0,)) | {"classes": ["a", "b"], "test_videos": 5}
+    own["spec"] |= {"frames": 2, "size": 32}
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    (tmp_path / "other.json").write_text(json.dumps(own | {"net_options": {"crop": 24}}))
+    ratios = {row.source: row.accuracy_ratio for row in report([str(tmp_path)], show=False)}
+    assert ratios[str(tmp_path / "own.json")] == 0.25  # options that are not given are the defaults
+    assert ratios[str(tmp_path / "other.json")] is None

@@ -1,0 +1,107 @@
+"""A condensed set on the host: what its folder says of itself, and its tensors and labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from vdc.condensed.labels import Labels
+from vdc.condensed.memory import Memory, restore
+from vdc.condensed.memory.base import SHARED
+from vdc.spec import ClipSpec
+
+FORMAT, VERSION = "vdc condensed set", 1
+CLIPS, LABELS, MANIFEST = "clips.safetensors", "labels.safetensors", "manifest.json"
+
+
+def stored_bytes(tensors: dict[str, Tensor], labels: Labels) -> dict[str, int]:
+    """Exact bytes of what is stored: items, parts shared by all of them, labels."""
+    sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
+    shared = sum(size for name, size in sizes.items() if name.startswith(SHARED))
+    return {"clips": sum(sizes.values()) - shared, "decoder": shared, "labels": labels.nbytes}
+
+
+def prefix_rows(num_classes: int, stored: int, kept: int) -> Tensor:
+    """Row numbers of the first `kept` of the `stored` rows of every class, class-major."""
+    return torch.arange(num_classes * stored).view(num_classes, stored)[:, :kept].reshape(-1)
+
+
+@dataclass
+class CondensedSet:
+    """A condensed set, or a prefix of every class of it, on the host.
+
+    Args:
+        path: its folder.
+        manifest: what the folder says of itself; `ipc` is that of the prefix.
+        tensors: what `Memory.state` gave; first axis K * ipc, except in those named `shared.*`.
+        labels: of every clip row.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    tensors: dict[str, Tensor]
+    labels: Labels
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the labels."""
+        return list(self.manifest["classes"])
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.manifest["classes"])
+
+    @property
+    def ipc(self) -> int:
+        """Items per class."""
+        return int(self.manifest["ipc"])
+
+    @property
+    def stored_ipc(self) -> int:
+        """Items per class of the set that this is, or is a prefix of."""
+        return int(self.manifest.get("stored_ipc", self.ipc))
+
+    @property
+    def per_item(self) -> int:
+        """Clips one item renders."""
+        return int(self.manifest["per_item"])
+
+    @property
+    def spec(self) -> ClipSpec:
+        """Shapes of the stored and seen clips."""
+        return ClipSpec(**self.manifest["spec"])
+
+    @property
+    def nbytes(self) -> dict[str, int]:
+        """Exact bytes of `clips`, `decoder` (parts shared by all items), `labels`, and an `interpolator`."""
+        held = self.manifest["bytes"].get("interpolator")
+        return stored_bytes(self.tensors, self.labels) | ({} if held is None else {"interpolator": held})
+
+    def rows(self, ipc: int | None = None) -> Tensor:
+        """Clip rows of the first `ipc` items of every class, class-major.
+
+        Raises:
+            ValueError: the set holds fewer.
+        """
+        ipc = self.ipc if ipc is None else ipc
+        if not 1 <= ipc <= self.ipc:
+            raise ValueError(f"ipc {ipc} asked of {self.path}, which holds {self.ipc} items per class")
+        return prefix_rows(self.num_classes, self.ipc * self.per_item, ipc * self.per_item)
+
+    def memory(self) -> Memory:
+        """The memory, rendering exactly what is stored."""
+        return restore(self.manifest["memory"], self.tensors, self.num_classes, self.ipc, self.spec)
+
+    def prefix(self, ipc: int) -> Self:
+        """The set of the first `ipc` items of every class.
+
+        Raises:
+            ValueError: the set holds fewer.
+        """
+        rows, items = self.rows(ipc), prefix_rows(self.num_classes, self.ipc, ipc)
+        tensors = {name: t if name.startswith(SHARED) else t[items] for name, t in self.tensors.items()}
+        manifest = self.manifest | {"ipc": ipc, "stored_ipc": self.stored_ipc}
+        return type(self)(self.path, manifest, tensors, self.labels.prefix(rows))

@@ -1,0 +1,165 @@
+"""Results of an evaluation on disk: per seed as soon as there are any, and one summary over seeds."""
+
+import hashlib
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vdc.nets import settings
+from vdc.spec import ClipSpec
+from vdc.system.files import read_json, write_json
+from vdc.system.processes import first_process
+from vdc.system.versions import versions
+from vdc.train.protocol import Protocol
+
+FORMAT = "vdc evaluation"
+Made = Literal["plain", "joined", "multi-size"]
+SCORES = ("top1", "top5", "still_top1", "still_top5")  # percent; still: of the middle frame, repeated
+
+
+def student_of(held: Mapping[str, Any]) -> str:
+    """The network of an evaluation, with those of its options that are not the default: `minic3d, norm in`."""
+    defaults = settings(held["student"])
+    unusual = {name: value for name, value in held["net_options"].items() if value != defaults.get(name)}
+    return ", ".join([held["student"], *(f"{name} {value}" for name, value in sorted(unusual.items()))])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network to be trained with several seeds on one thing, and where its results are.
+
+    Args:
+        student: name of the network.
+        net_options: its further arguments.
+        protocol: with labels and loss decided.
+        spec: clip shapes.
+        about: of the data, for readers of the results.
+        identity: of the data, to know results again.
+        folder: of all results.
+        name: of these; `None` makes one.
+    """
+
+    student: str
+    net_options: dict[str, Any]
+    protocol: Protocol
+    spec: ClipSpec
+    about: dict[str, Any]
+    identity: dict[str, Any]
+    folder: Path
+    name: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Names everything a score depends on but the seed."""
+        spec = {name: value for name, value in asdict(self.spec).items() if name != "interpolator"}
+        parts = [self.student, self.net_options, asdict(self.protocol), spec, self.identity]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        """Name of the results."""
+        parts = (self.student, self.protocol.name, self.protocol.labels, self.key[:6])
+        return self.name or "-".join(str(part) for part in parts)
+
+    @property
+    def work(self) -> Path:
+        """Folder of the seeds: results, TensorBoard logs, checkpoints of unfinished ones."""
+        return self.folder / self.title
+
+    def finished(self) -> dict[int, dict[str, Any]]:
+        """Results of the seeds that are done, by seed.
+
+        Raises:
+            ValueError: the name is taken by results of something else.
+        """
+        mark = self.work / "key.json"
+        if mark.exists() and read_json(mark) != self.key:
+            raise ValueError(
+                f"{self.work} holds results of another set, protocol or network: choose another --name"
+            )
+        found = [read_json(path) for path in self.work.glob("seed*/result.json")]
+        return {result["seed"]: result for result in sorted(found, key=lambda result: int(result["seed"]))}
+
+    def open(self, seed: int) -> Path:
+        """The folder of a seed's run."""
+        folder = self.work / f"seed{seed}"
+        if first_process():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.work / "key.json", self.key)
+        return folder
+
+    def close(self, seed: int, outcome: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Store what a run found, and drop its checkpoint."""
+        result = {"seed": seed, **outcome, "seconds": round(seconds, 2)}
+        if first_process():
+            folder = self.work / f"seed{seed}"
+            write_json(folder / "result.json", result)
+            for checkpoint in folder.glob("*.ckpt"):
+                checkpoint.unlink()
+            for leftover in folder.glob(".*.ckpt"):  # of a kill while one was written
+                leftover.unlink()
+        return result
+
+    def summarise(self, runs: dict[int, dict[str, Any]], with_checks: bool) -> dict[str, Any]:
+        """Write and return the summary of all runs.
+
+        Args:
+            runs: results by seed.
+            with_checks: the test set was looked at during training, as the published habit does.
+        """
+        every = [runs[seed] for seed in sorted(runs)]
+        cost = self.about["bytes"]
+        summary = {
+            "format": FORMAT,
+            "version": 1,
+            "name": self.title,
+            **self.about,
+            "bytes": {**cost, "total": sum(cost.values())},
+            "student": self.student,
+            "net_options": self.net_options,
+            "spec": asdict(self.spec),
+            "protocol": asdict(self.protocol),
+            "unit": "percent",
+            "seeds": [run["seed"] for run in every],
+            **{score: spread([run[score] for run in every]) for score in SCORES},
+            "reference_best": reference_best(every) if with_checks else None,
+            "per_class": per_class_means(self.about["classes"], every),
+            "confusion": torch.tensor([run["confusion"] for run in every]).sum(0).tolist(),
+            "test_videos": every[0]["videos"],
+            "seconds": spread([run["seconds"] for run in every]),
+            "versions": versions(),
+            "key": self.key,
+        }
+        if first_process():
+            write_json(self.folder / f"{self.title}.json", summary)
+        return summary
+
+
+def reference_best(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The published habit: the best of each run's last looks at the test set. Never the primary number."""
+    looks = [[*run["checks"], run] for run in runs]
+    return {score: spread([max(look[score] for look in run) for run in looks]) for score in ("top1", "top5")}
+
+
+def per_class_means(classes: Sequence[str], runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Mean accuracy of every class over runs, `None` without test videos."""
+    columns = zip(*(run["per_class"] for run in runs), strict=True)
+    means = [None if None in column else round(statistics.fmean(column), 4) for column in columns]
+    return dict(zip(classes, means, strict=True))
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and sample standard deviation (`None` of one value), and the values themselves."""
+    deviation = round(statistics.stdev(values), 4) if len(values) > 1 else None
+    return {"mean": round(statistics.fmean(values), 4), "std": deviation, "values": list(values)}
+
+
+def made(manifest: dict[str, Any]) -> Made:
+    """How a condensed set came to have several sizes."""
+    learnt = manifest.get("learnt", {})
+    return "multi-size" if "multisize" in learnt else "joined" if "joined" in learnt else "plain"

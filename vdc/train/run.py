@@ -1,0 +1,112 @@
+"""One training run of a network and its test, resumable after a kill."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from vdc.data import RealData
+from vdc.train.callbacks import Checks, EpochBar, Resumable
+from vdc.train.module import EvalModule
+from vdc.train.protocol import Protocol
+from vdc.train.recovery import Recovery
+
+Trained = EvalModule | Recovery
+MakeTrainer = Callable[..., Trainer]
+NOISE = (
+    ".*does not have many workers",  # small machines want none
+    ".*treespec, LeafSpec",  # Lightning 2.6 on torch >= 2.14
+)
+
+
+@dataclass(frozen=True)
+class Running:
+    """How runs are run, whatever they train.
+
+    Args:
+        trainer: makes a Trainer from keyword arguments, e.g. `functools.partial(Trainer, devices=2)`.
+        progress: show progress bars.
+        checkpoint_every: seconds between two checkpoints; 0 writes one per epoch.
+    """
+
+    trainer: MakeTrainer = Trainer
+    progress: bool = True
+    checkpoint_every: float = 60.0
+
+    def fit_and_test(
+        self,
+        module: Trained,
+        data: LightningDataModule,
+        folder: Path,
+        title: str,
+        checks: Sequence[int] = (),
+        extra: Callback | None = None,
+    ) -> float:
+        """Train and test, going on from the checkpoint in `folder` if there is one.
+
+        Args:
+            module: what is trained; its `results` and `history` hold the scores afterwards.
+            data: its clips.
+            folder: of the checkpoint and the TensorBoard log of this run.
+            title: of the progress bar.
+            checks: epochs after which to validate, counted from 0.
+            extra: a further callback.
+
+        Returns:
+            Seconds of training, over all runs it took.
+        """
+        bar = EpochBar(title) if self.progress else None
+        resumable = Resumable(folder / "last.ckpt", self.checkpoint_every)
+        with quiet_lightning():
+            trainer = self.trainer(
+                max_epochs=module.protocol.epochs,
+                callbacks=[one for one in (Checks(checks), extra, resumable, bar) if one is not None],
+                logger=TensorBoardLogger(str(folder), name="", version=""),
+                enable_progress_bar=self.progress,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=1.0 if checks else 0,
+                log_every_n_steps=1,
+                use_distributed_sampler=False,
+            )
+            resume = str(resumable.path) if resumable.path.exists() else None
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+            trainer.test(module, datamodule=data, verbose=False)
+        return resumable.seconds
+
+
+def follow(data: RealData, protocol: Protocol) -> None:
+    """Have real training clips augmented as a protocol says.
+
+    Raises:
+        ValueError: the protocol wants what only condensed sets offer.
+    """
+    if protocol.augment == "dsa" or protocol.cutmix:
+        raise ValueError(
+            f"protocol.augment {protocol.augment}, protocol.cutmix {protocol.cutmix}: real videos train "
+            "with augment crop or none, and cutmix 0"
+        )
+    protocol.with_rate({}, "a run on real videos")
+    data.test_at_random(protocol.test_passes)
+    data.augment, data.crop_scale, data.flip = protocol.augment == "crop", protocol.crop_scale, protocol.flip
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without lines about devices, limits and workers, which each of many short runs would repeat."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in NOISE:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        log.setLevel(level)
