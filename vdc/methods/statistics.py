@@ -22,6 +22,8 @@ from vdc.ops.stats import Momentum, Stat, Variance, class_target, flatness, laye
 from vdc.spec import Batch, ClipSpec
 
 Rows = Tensor | slice  # some of the clip rows, or all
+Taps = Literal["norm", "conv", "both"]
+Curriculum = Literal["none", "cosine"]
 SLOW_RATE, TEMPERATURE = 0.99, 4.0  # of the flatness term: Shao 2024b
 
 
@@ -48,7 +50,7 @@ class Target(NamedTuple):
 
 
 class Statistics(BlockCondenser):
-    """SRe2L, G-VBSM, EDC and CDA, each a choice of the options below; its configs name them.
+    """What SRe2L, G-VBSM, EDC and CDA share: each is a class that chooses among the options below.
 
     Loss of a step, for one teacher of the pool (or all): cross-entropy + weight * sum over taps of [alpha *
     d(batch, data set) + (1 - alpha) * d(batch, the classes in it)] + flatness_weight * KL to a slow copy of
@@ -100,7 +102,7 @@ class Statistics(BlockCondenser):
         init: str = "real",
         iterations: int = 1000,
         block: int = 100,
-        taps: Literal["norm", "conv", "both"] = "both",
+        taps: Taps = "both",
         alpha: float = 0.5,
         variance: Variance = "within",
         patch: bool = False,
@@ -112,7 +114,7 @@ class Statistics(BlockCondenser):
         crop_scale: tuple[float, float] = (0.5, 1.0),
         shared_crop: bool = True,
         flip: float = 0.5,
-        curriculum: Literal["none", "cosine"] = "none",
+        curriculum: Curriculum = "none",
         reference_quirks: bool = False,
         cache: str | None = None,
         seed: int = 0,
