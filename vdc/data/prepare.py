@@ -21,7 +21,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from vdc.data.formats import VIDEOS
+from vdc.data.folders import VIDEOS
 from vdc.data.reader import WHOLE, BadVideo
 from vdc.system.files import atomic_write, write_json
 from vdc.system.mp4 import encode

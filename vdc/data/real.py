@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from vdc.data.cache import Cache, Store, load
 from vdc.data.clips import ClipLoader, Short, Steps, VideoClips, whole
+from vdc.data.folders import Part
 from vdc.data.formats import Format
 from vdc.data.index import Index, Video
 from vdc.data.reader import decoder
 from vdc.data.sampler import EveryClip, Key, Keys, PerClass, Shuffled, left_at
-from vdc.data.splits import BadClip, Part, Split, bad_videos, divide, fingerprint, read_lists
+from vdc.data.splits import BadClip, Split, bad_videos, divide, fingerprint, no_test_videos, read_lists
 from vdc.ops.augment import resized_crop
 from vdc.ops.pixels import to_clips
 from vdc.ops.rng import generator
@@ -33,13 +34,12 @@ class RealData(LightningDataModule):
 
     Args:
         root: folder that the paths in the lists start from.
-        train: list of training videos, or the folder of their class folders; `None` is `root` itself.
+        train: list of training videos, or their folder; `None`: `root`, with its `train`, `val`, `test` folders.
         test: list of test videos, or the folder of their class folders.
         format: of the lists; `auto` looks. `hmdb51_all` also trains on what HMDB51's split leaves out.
         spec: shapes of stored and seen clips.
         classes: keep only these classes, in alphabetical order.
-        load_size: height and width that frames are resized to while decoding; `None` takes a square of 8/7 of
-            `spec.size`, so that the centre crop of a test clip is 7/8 of it.
+        load_size: height and width of frames as decoded; `None`: 8/7 of `spec.size`, of which test clips cut 7/8.
         batch_size: clips per batch and process.
         per_class: clips of each class per batch, for methods that match class by class.
         num_workers: decoding processes; 0 decodes in this one.
@@ -130,12 +130,12 @@ class RealData(LightningDataModule):
     @cached_property
     def splits(self) -> dict[Split, list[Video]]:
         """The videos of every split, without those left out."""
-        good: dict[Part, list[Video]] = {"test": []}
+        good: dict[Part, list[Video]] = {"test": [], "val": []}
         for part, index in self._lists.items():
             bad = bad_videos(part, index.videos, self.on_bad_clip, self._ranks, self._local)
             self.skipped |= {index.videos[i].path: why for i, why in bad.items()}
             good[part] = [video for i, video in enumerate(index.videos) if i not in bad]
-        return divide(good["train"], good["test"], self.val_share, self.seed)
+        return divide(good["train"], good["test"], self.val_share, self.seed, good["val"])
 
     def fingerprint(self) -> dict[str, Any]:
         """What the data is, wherever it lies: size and hash of the splits, decoder, files left out."""
@@ -323,7 +323,7 @@ class RealData(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the lists, and check the files if bad ones are to be skipped."""
         if stage == "test" and not self.splits["test"]:
-            raise ValueError("no test videos: set --data.test")
+            raise ValueError(no_test_videos(self.root))
         _ = self.splits
 
     def train_dataloader(self) -> ClipLoader:
@@ -338,7 +338,7 @@ class RealData(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> ClipLoader | list[Any]:
-        """Test clips of the videos held out; none without `val_share`."""
+        """Test clips of the videos held out; none without `val_share` or a `val` folder."""
         return self.loader("test", "val") if self.splits["val"] else []
 
     def test_dataloader(self) -> ClipLoader:

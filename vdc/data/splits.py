@@ -2,17 +2,19 @@
 
 import hashlib
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vdc.data.cache import undecodable
+from vdc.data.folders import Part, split_folders
 from vdc.data.formats import Format
-from vdc.data.index import Index, Video, read_index, subset
+from vdc.data.index import Index, Video, identity, orders_classes, read_index, subset
+from vdc.data.text import shown
 from vdc.ops.rng import generator
 
-Part = Literal["train", "test"]
 Split = Literal["train", "val", "test"]
 BadClip = Literal["error", "skip"]
 
@@ -20,21 +22,52 @@ BadClip = Literal["error", "skip"]
 def read_lists(
     root: str, train: str | None, test: str | None, fmt: Format, classes: list[str] | None
 ) -> dict[Part, Index]:
-    """The training videos as listed, and the test videos if there are any, with the same classes.
+    """The training videos as listed, and the validation and test videos if there are any, with the same classes.
+
+    A root whose class folders lie in `train`, `val` and `test` folders is read as these, unless the lists are
+    named; `val` stands in for a missing `test`.
 
     Raises:
         FileNotFoundError: no such folder or list.
         ValueError: a line, label or class that makes no sense, or no videos at all.
     """
-    lists: dict[Part, Index] = {"train": read_index(root, train, fmt)}
+    listings: dict[Part, str | None] = {"train": train}
+    if train is None and fmt in ("auto", "folders") and Path(root).is_dir():
+        listings |= _folders_of(root)
     if test is not None:
-        lists["test"] = read_index(root, test, fmt, known=lists["train"].classes, part="test")
+        listings["test"] = test
+    lists: dict[Part, Index] = {"train": read_index(root, listings["train"], fmt)}
+    for part in listings:
+        if part != "train":
+            lists[part] = read_index(root, listings[part], fmt, known=lists["train"].classes, part=part)
+        if lists[part].numbered and not lists["train"].numbered and not orders_classes(root, listings[part]):
+            some = ", ".join(map(shown, lists["train"].classes[:5]))
+            rank_zero_warn(
+                f"--data.{part}: labels are numbers; taken for the training classes in order: {some} ..."
+            )
     if classes is not None:
         lists = {part: subset(index, classes) for part, index in lists.items()}
     for part, index in lists.items():
         if not index.videos:
             raise ValueError(f"--data.{part}: no {part} videos of the classes {', '.join(index.classes)}")
     return lists
+
+
+def _folders_of(root: str) -> dict[Part, str | None]:
+    """The `train`, `val` and `test` folders of class folders in `root`; `val` is the test part without `test`."""
+    found: dict[Part, str | None] = {part: str(path) for part, path in split_folders(Path(root)).items()}
+    if "test" not in found and "val" in found:
+        rank_zero_warn(f"{root}: no test folder; the videos in {found['val']} are the test videos")
+        found["test"] = found.pop("val")
+    return found
+
+
+def no_test_videos(root: str) -> str:
+    """What to do where test videos are needed and there are none."""
+    return (
+        f"no test videos: set --data.test to a list (lines `path label`) or a folder of class folders, or sort the "
+        f"classes of {root} into train and test folders, clips of one source in the same"
+    )
 
 
 def bad_videos(
@@ -80,17 +113,33 @@ def bad_videos(
     return bad
 
 
-def divide(train: list[Video], test: list[Video], share: float, seed: int) -> dict[Split, list[Video]]:
-    """All splits, with a validation split of `share` of every class: at least one video, never all.
+def divide(
+    train: list[Video], test: list[Video], share: float, seed: int, val: list[Video] | None = None
+) -> dict[Split, list[Video]]:
+    """All splits; without validation videos, `share` of every class is held out: at least one, never all.
 
     Args:
         train: training videos.
         test: test videos; a warning tells if some of them are training videos.
         share: in [0, 1).
         seed: of the choice.
+        val: validation videos of their own.
+
+    Raises:
+        ValueError: a share is asked for beside validation videos.
     """
-    if both := {video.path for video in train} & {video.path for video in test}:
-        rank_zero_warn(f"{len(both)} test videos are also training videos, for example {min(both)}")
+    own = {identity(video.path): video.path for video in train}
+    for part, videos in (("test", test), ("validation", val or [])):
+        if both := [video.path for video in videos if identity(video.path) in own]:
+            first, listed = min(both), own[identity(min(both))]
+            spelled = "" if first == listed else f", there as {listed}"
+            rank_zero_warn(
+                f"{len(both)} {part} videos are also training videos, for example {first}{spelled}"
+            )
+    if val and share:
+        raise ValueError(f"--data.val_share {share}: there is a folder of validation videos; set it to 0")
+    if val:
+        return {"train": train, "val": val, "test": test}
     held: set[int] = set()
     rows: dict[int, list[int]] = {}
     for row, video in enumerate(train):
@@ -109,7 +158,7 @@ def divide(train: list[Video], test: list[Video], share: float, seed: int) -> di
 def fingerprint(videos: list[Video], root: str) -> dict[str, Any]:
     """What a split is, wherever it lies: videos, bytes, and a hash of the relative paths and labels."""
     lines = "".join(f"{os.path.relpath(video.path, root)}\t{video.label}\n" for video in videos)
-    digest = hashlib.sha256(lines.encode()).hexdigest()
+    digest = hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
     return {"videos": len(videos), "bytes": sum(_bytes(video.path) for video in videos), "sha256": digest}
 
 

@@ -72,8 +72,10 @@ def fresh_dir(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, obj: object) -> None:
-    """Write `obj` as indented JSON, atomically."""
+    """Write `obj` as indented JSON, atomically; bytes of file names that are not UTF-8 are escaped."""
     text = json.dumps(obj, indent=2, ensure_ascii=False)
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        text = json.dumps(obj, indent=2)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -90,6 +92,8 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path} is not valid JSON: line {error.lineno}: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not valid JSON: not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:  # a number of more than 4300 digits, brackets without end
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
 def sha256(path: str | Path) -> str:
