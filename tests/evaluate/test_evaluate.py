@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Callback, Trainer
 
 from tests.small import CLASSES, SPEC, K, Videos, make_set
@@ -20,7 +21,9 @@ from vdc.condensed.format import load
 from vdc.evaluate.evaluate import evaluate, evaluate_full
 from vdc.evaluate.relabel import relabel
 from vdc.nets import load_teacher
+from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol, named
+from vdc.train.scores import unpack
 from vdc.train.teacher import look_epochs, pretrain
 
 SHORT = Protocol(epochs=6, base_batch=1)
@@ -56,7 +59,17 @@ def killing(epoch):
 
 def scores(result):
     return {
-        key: result[key] for key in ("top1", "top5", "still_top1", "reference_best", "per_class", "confusion")
+        key: result[key]
+        for key in (
+            "top1",
+            "top5",
+            "still_top1",
+            "reference_best",
+            "per_class",
+            "confusion",
+            "correct",
+            "curve",
+        )
     }
 
 
@@ -89,6 +102,38 @@ def test_results_say_everything_a_table_needs(condensed):
     assert list((path.with_suffix("") / "seed0").glob("events*"))
     assert not list(Path(condensed).rglob("*.ckpt"))
     load(condensed)  # the set itself is untouched
+    for single, text in zip(singles, result["correct"], strict=True):
+        assert 100 * unpack(text, 12).mean() == pytest.approx(single["top1"], abs=1e-3)
+    assert result["steps"] == [18, 18, 18]  # 6 epochs of 6 clips, 2 at a time
+    assert [[epoch, step] for epoch, step, _ in result["curve"][0]] == [[e, 3 * e] for e in range(1, 7)]
+    assert result["final_loss"] == [curve[-1][2] for curve in result["curve"]]
+    assert result["config"] == {}
+
+
+def test_the_final_loss_is_the_mean_of_the_last_epoch(condensed, monkeypatch):
+    seen = []
+    step = EvalModule.training_step
+    monkeypatch.setattr(EvalModule, "training_step", lambda *a: seen.append(step(*a)) or seen[-1])
+    (result,) = run(
+        condensed, protocol=replace(SHORT, epochs=201)
+    )  # every second epoch is kept, and the last
+    means = torch.stack(seen).view(-1, 3).mean(1).tolist()
+    assert result["final_loss"] == [pytest.approx(means[-1], abs=1e-5)]
+    kept = result["curve"][0]
+    assert [epoch for epoch, *_ in kept] == [*range(2, 201, 2), 201]
+    assert [loss for *_, loss in kept] == pytest.approx(
+        [means[int(epoch) - 1] for epoch, *_ in kept], abs=1e-5
+    )
+
+
+def test_results_of_before_losses_were_kept_are_summarised(condensed):
+    (result,) = run(condensed)
+    path = Path(condensed) / "evaluations" / result["name"] / "seed0" / "result.json"
+    old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("correct", "curve", "steps")}
+    path.write_text(json.dumps(old))
+    (again,) = run(condensed, seeds=[0, 1])
+    assert (again["correct"], again["curve"], again["steps"]) == (None, None, None)
+    assert len(again["top1"]["values"]) == 2
 
 
 def test_reference_best_is_the_best_look_and_never_the_primary_number(condensed):
@@ -218,7 +263,12 @@ def test_full_data_is_trained_by_the_same_protocol(tmp_path):
         Videos(), str(tmp_path), ["tiny"], [0, 1], protocol, trainer=CPU, progress=False
     )
     assert (result["method"], result["ipc"], result["reference_best"]) == ("full data", None, None)
-    assert result["bytes"]["clips"] == 12 * 4 * 16 * 16 * 3
+    assert result["bytes"] == {
+        "clips": 1234,
+        "labels": 12,
+        "total": 1246,
+    }  # its students read the source files
+    assert result["test_data"]["videos"]["sha256"] == "test"
     assert result["top1"]["mean"] > 60  # classes differ in colour
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vdc.train.scores import VideoScores
+from vdc.train.scores import VideoScores, pack, unpack
 
 
 def slow(logits, labels, rows, k):
@@ -11,14 +11,15 @@ def slow(logits, labels, rows, k):
     for logit, label, row in zip(logits, labels, rows, strict=True):
         videos.setdefault(int(row), (int(label), []))[1].append(logit.softmax(0))
     top1 = top5 = 0
-    confusion = torch.zeros(k, k, dtype=torch.long)
-    for label, clips in videos.values():
+    confusion, answers = torch.zeros(k, k, dtype=torch.long), []
+    for _, (label, clips) in sorted(videos.items()):
         mean = sum(clips) / len(clips)
         ranked = sorted(range(k), key=lambda c: -float(mean[c]))
         top1 += ranked[0] == label
         top5 += label in ranked[:5]
         confusion[label, ranked[0]] += 1
-    return top1 / len(videos), top5 / len(videos), confusion
+        answers.append(ranked[0] == label)
+    return top1 / len(videos), top5 / len(videos), confusion, answers
 
 
 @pytest.mark.parametrize(("k", "clips"), [(3, 1), (7, 3), (10, 2)])
@@ -31,10 +32,11 @@ def test_scores_equal_a_loop_over_videos(k, clips):
     for part in torch.arange(len(rows)).split(4 * clips):
         scores.update(logits[part], labels[part], rows[part])
     found = scores.compute()
-    top1, top5, confusion = slow(logits, labels, rows, k)
+    top1, top5, confusion, answers = slow(logits, labels, rows, k)
     assert float(found["top1"]) == pytest.approx(top1)
     assert float(found["top5"]) == pytest.approx(top5)
     assert found["confusion"].equal(confusion)
+    assert unpack(pack(found["correct"]), 40).tolist() == answers
     share = confusion.diag() / confusion.sum(1)
     torch.testing.assert_close(found["per_class"], share, equal_nan=True)
 
@@ -64,3 +66,11 @@ def test_top5_of_few_classes_is_everything_and_absent_classes_have_no_accuracy()
     found = scores.compute()
     assert float(found["top5"]) == 1
     assert found["per_class"].isnan().tolist() == [False, True, False]
+
+
+def test_answers_take_a_bit_each_and_their_number_is_checked():
+    answers = torch.tensor([True, False, False, False, False, False, False, True, True])
+    assert pack(answers) == "gYA="  # 1000 0001, 1000 0000
+    assert unpack("gYA=", 9).tolist() == answers.tolist()
+    with pytest.raises(ValueError, match="2 bytes of answers for 17 videos"):
+        unpack("gYA=", 17)

@@ -145,16 +145,17 @@ def evaluate_full(
     data.setup("test")
     settled = (protocol or Protocol()).with_labels("hard")
     follow(data, settled)
-    videos, spec = len(data.labels), data.spec
+    videos, spec, source = len(data.labels), data.spec, data.fingerprint()
     about = {
         "method": "full data",
         "ipc": None,
         "classes": data.classes,
         "train_videos": videos,
-        "bytes": {"clips": videos * spec.nbytes, "labels": videos, "teacher": 0},
-        "source": data.fingerprint(),
+        "bytes": {"clips": source["train"]["bytes"], "labels": videos},  # its students read the source files
+        "source": source,
+        "test_data": test_identity(data),
     }
-    identity = {"data": data.fingerprint(), "batch_size": data.batch_size, "test_data": test_identity(data)}
+    identity = {"data": source, "batch_size": data.batch_size, "test_data": test_identity(data)}
     results = []
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
@@ -185,7 +186,8 @@ def run_task(
         module = EvalModule(task.student, len(data.classes), task.spec, p, seed, task.net_options, "test")
         title = f"{task.about['method']}, {task.student}, seed {seed}"
         seconds = running.fit_and_test(module, data, folder, title, looks)
-        done[seed] = task.close(seed, module.outcome() | {"checks": module.history}, seconds)
+        found = module.outcome() | {"checks": module.history, "curve": module.curve}
+        done[seed] = task.close(seed, found, seconds)
     return task.summarise(done, with_checks=isinstance(data, CondensedData))
 
 
@@ -212,6 +214,7 @@ def condensed_task(
         "teacher": teacher,
         "bytes": data.nbytes,
         "source": condensed.manifest["source"],
+        "config": condensed.manifest["config"],
         "test_data": test_identity(data.real),
     }
     identity = {

@@ -131,6 +131,7 @@ class Task:
             "per_class": per_class_means(self.about["classes"], every),
             "confusion": torch.tensor([run["confusion"] for run in every]).sum(0).tolist(),
             "test_videos": every[0]["videos"],
+            **{name: optional(name, every) for name in ("steps", "final_loss", "correct", "curve", "checks")},
             "seconds": spread([run["seconds"] for run in every]),
             "versions": versions(),
             "key": self.key,
@@ -138,6 +139,12 @@ class Task:
         if first_process():
             write_json(self.folder / f"{self.title}.json", summary)
         return summary
+
+
+def optional(name: str, runs: Sequence[dict[str, Any]]) -> list[Any] | None:
+    """What every run holds under a name, `None` where one was made before version 0.2, which knew it not."""
+    found = [run.get(name) for run in runs]
+    return None if None in found else found
 
 
 def reference_best(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from vdc.train.testing import Tested
 
 __all__ = ["EvalModule", "Protocol", "objective", "parameter_groups"]
 
-LOGGED = 100  # epochs, at least, whose loss is logged
+LOGGED = 100  # epochs, at least, whose loss is logged and kept
 
 
 def objective(protocol: Protocol, logits: Tensor, batch: Batch) -> Tensor:
@@ -112,6 +112,7 @@ class EvalModule(Tested):
         self.net.reset_parameters(self.protocol.init, generator(seed, "init"))
         channels_last(self.net)
         self.history: list[dict[str, float]] = []  # held-out scores so far: epoch, top1, top5 (percent)
+        self.curve: list[list[float]] = []  # epochs done, steps done, mean loss of the last of these epochs
         self._losses: list[Tensor] = []  # of the epoch under way
         self._average: list[Tensor] = []  # of the parameters, where the protocol has an EMA
 
@@ -142,14 +143,19 @@ class EvalModule(Tested):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Follow the weights."""
+        """Follow the weights, and keep the loss of an epoch before a checkpoint is written at its end."""
         for mean, live in self._pairs():
             mean.lerp_(live.detach(), 1 - self.protocol.ema)
+        if self.trainer.is_last_batch:
+            self._keep_loss()
 
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch, of long runs every third or so: logging waits for the device."""
-        if (self.current_epoch + 1) % max(self.protocol.epochs // LOGGED, 1) == 0:
-            self.log("train/loss", torch.stack(self._losses).mean())
+    def _keep_loss(self) -> None:
+        """Keep and log the epoch's mean loss, of long runs every third or so and the last: it waits for the device."""
+        done = self.current_epoch + 1
+        if done % max(self.protocol.epochs // LOGGED, 1) == 0 or done == self.protocol.epochs:
+            loss = self.trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean")
+            self.curve.append([done, self.global_step, round(float(loss), 6)])
+            self.log("train/loss", loss)
             self.log("train/lr", self.protocol.rate * lr_factor(self.protocol, self.current_epoch))
         self._losses.clear()
 
@@ -236,12 +242,19 @@ class EvalModule(Tested):
         """Give the live weights back."""
         self._swap()
 
+    def outcome(self) -> dict[str, Any]:
+        """What the last test found, the steps that training took, and the mean loss of its last epoch."""
+        _, steps, loss = self.curve[-1] if self.curve else (None, None, None)
+        return super().outcome() | {"steps": steps, "final_loss": loss}
+
     # -- checkpoints -------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is neither weight nor optimiser."""
-        checkpoint["history"], checkpoint["average"] = self.history, self._average
+        checkpoint["history"], checkpoint["curve"] = self.history, self.curve
+        checkpoint["average"] = self._average
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it back."""
         self.history, self._average = list(checkpoint["history"]), list(checkpoint["average"])
+        self.curve = list(checkpoint.get("curve", []))  # none in those of before version 0.2

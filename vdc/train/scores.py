@@ -1,7 +1,9 @@
 """Scores of a network on videos: each counts once, however many clips, batches or processes it took."""
 
+from base64 import b64decode, b64encode
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -48,7 +50,8 @@ class VideoScores(Metric):
 
         Returns:
             `top1`, `top5`: scalars; `per_class`: (K,), nan for a class without videos; `confusion`: (K, K)
-            counts, true class first; `videos`: how many.
+            counts, true class first; `videos`: how many; `correct`: (videos,) bool, whether the best class
+            of each is the true one, in the order of the rows.
         """
         rows, labels, best = (_whole(part) for part in (self.rows, self.labels, self.best))
         rows, order = rows.sort(stable=True)
@@ -64,6 +67,7 @@ class VideoScores(Metric):
             "per_class": confusion.diag() / confusion.sum(1),
             "confusion": confusion,
             "videos": torch.tensor(len(labels)),
+            "correct": hits[:, 0],
         }
 
 
@@ -81,3 +85,24 @@ def _whole(parts: Any) -> Tensor:
 def percent(share: Tensor | float) -> float:
     """A share in [0, 1] as percent, the unit of every published number."""
     return round(100 * float(share), 4)
+
+
+def pack(correct: Tensor) -> str:
+    """Answers (N,) bool as base64 text of one bit each, the first in the highest bit: what results store."""
+    return b64encode(np.packbits(correct.cpu().numpy()).tobytes()).decode()
+
+
+def unpack(text: str, videos: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """The answers (N,) that `pack` stored.
+
+    Args:
+        text: of a result.
+        videos: N.
+
+    Raises:
+        ValueError: the text holds another number of answers.
+    """
+    stored = np.frombuffer(b64decode(text, validate=True), np.uint8)
+    if len(stored) != -(-videos // 8):
+        raise ValueError(f"{len(stored)} bytes of answers for {videos} videos")
+    return np.unpackbits(stored, count=videos).astype(bool)

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 
 from vdc.spec import Batch
-from vdc.train.scores import VideoScores, percent
+from vdc.train.scores import VideoScores, pack, percent
 
 
 def middle_frame(clips: Tensor) -> Tensor:
@@ -79,6 +79,7 @@ class Tested(LightningModule):
             ],
             "confusion": clips["confusion"].tolist(),
             "videos": int(clips["videos"]),
+            "correct": pack(clips["correct"]),
         }
 
 
