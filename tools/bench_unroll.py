@@ -170,7 +170,7 @@ def experts(meter: Meter, spec: ClipSpec, videos: int, batch: int) -> None:
         optimizer = torch.optim.SGD(own.net.parameters(), protocol.rate, momentum=protocol.momentum)
         for _ in range(EPOCHS):
             for raw in data.train_dataloader():
-                ready = data.on_after_batch_transfer(RawBatch(*(t.to(device) for t in raw)), 0)
+                ready = data.on_after_batch_transfer(raw.to(device), 0)
                 optimizer.zero_grad()
                 torch.autograd.backward(objective(own.protocol, own(ready.clips), ready))
                 torch.nn.utils.clip_grad_norm_(own.net.parameters(), 40.0)

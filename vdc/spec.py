@@ -5,8 +5,9 @@ A clip on a device is `(N, C, T, H, W)` normalised float32; off a decoder `(T, H
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0, 1]: what every published video condensation number uses
@@ -99,6 +100,10 @@ class RawBatch(NamedTuple):
     labels: Tensor  # (N,) int64
     rows: Tensor  # (N,) int64, index of the video in its split
     boxes: Tensor  # (N, m, 5) float32: top, left, height, width in pixels of `frames`, and 1.0 where flipped
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device; from pinned memory, nobody waits for it."""
+        return type(self)(*(part.to(device, non_blocking=True) for part in self))
 
 
 class Batch(NamedTuple):

@@ -19,7 +19,7 @@ from vdc.nets import build
 from vdc.nets.experts import info_file, load_experts, weights_file
 from vdc.system.files import sha256
 from vdc.train import experts as experting
-from vdc.train.experts import cost, pretrain_experts, saved_bytes
+from vdc.train.experts import clip_bytes, cost, pretrain_experts
 from vdc.train.protocol import Protocol
 
 SHORT = Protocol(name="expert", optimizer="sgd", lr=0.05, epochs=4, schedule="constant", labels="hard")
@@ -194,11 +194,11 @@ def test_costs_are_the_bytes_on_disk(tmp_path):
     assert f"{51 * 4 * dim * 30 / 1e6:,.0f} MB" in lines["30 experts on disk"]
 
 
-def test_saved_bytes_are_what_a_layer_keeps():
+def test_the_bytes_of_a_clip_are_what_a_layer_keeps():
     net = build("tiny", K, SPEC)
     conv = 4 * 2 * 8 * 8 * 4  # (channels, T, H, W) float32 after the strided convolution
     pixels = 3 * 4 * 16 * 16 * 4
-    found = saved_bytes(net)
+    found = clip_bytes(net)
     assert pixels + 2 * conv <= found <= pixels + 3 * conv + 200  # input, norm's input, ReLU's output
 
 

@@ -1,7 +1,5 @@
 """The condensed set: a folder that says what it holds, what made it and how to know that nothing changed."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,7 +23,7 @@ from vdc.condensed.memory import Memory
 from vdc.condensed.memory.base import SHARED
 from vdc.condensed.preview import write_previews
 from vdc.spec import INTERPOLATOR, MEAN, STD
-from vdc.system.files import fresh_dir, read_json, sha256, write_json
+from vdc.system.files import as_json, digest, fresh_dir, read_json, sha256, write_json
 from vdc.system.versions import versions
 
 
@@ -43,9 +41,8 @@ def _refuse_to_overwrite(out: Path) -> None:
 
 
 def _digest(manifest: dict[str, Any]) -> str:
-    """SHA-256 of a manifest but for its own digest: names the set, since it covers the hash of every file."""
-    rest = {key: value for key, value in manifest.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    """Names the set: of all its manifest says, which covers the hash of every file."""
+    return digest({key: value for key, value in manifest.items() if key != "digest"})
 
 
 def _take_along(source: Path, folder: Path, manifest: dict[str, Any]) -> None:
@@ -134,7 +131,7 @@ def save(
         written = sorted(folder.iterdir())
         manifest["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
         (folder / "evaluations").mkdir()
-        manifest = json.loads(json.dumps(manifest, default=str))  # paths and the like in a configuration
+        manifest = as_json(manifest)
         manifest["digest"] = _digest(manifest)
         write_json(folder / MANIFEST, manifest)
     return out

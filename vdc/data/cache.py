@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
@@ -12,12 +11,12 @@ from tqdm import tqdm
 
 from vdc.data.index import Video
 from vdc.data.reader import BadVideo, open_video
+from vdc.system.memory import free_memory
 
 Cache = Literal["auto", "ram", "none"]
 Needed = Callable[[int], Iterable[int]]  # from the length of a video to the frames that may be asked for
 SHARE = 0.25  # of the free memory that `auto` takes at most
 SAMPLE = 32  # videos that the size is estimated from
-GROUP = Path("/sys/fs/cgroup")  # the memory limit of a container
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -62,7 +61,7 @@ def load(
     """
     if cache == "none" or not videos:
         return None
-    free = free_memory() // local[1]
+    free = free_memory(sharing=local[1])
     budget = free if cache == "ram" else int(SHARE * free)
 
     def fits(frames: float) -> bool:
@@ -136,23 +135,6 @@ def undecodable(videos: Sequence[Video], local: tuple[int, int]) -> dict[int, st
     return {
         i: reason for i, reason in enumerate(_parallel(check, videos, "checking videos", local)) if reason
     }
-
-
-def free_memory() -> int:
-    """Bytes that can still be used, within the limit of the container if there is one."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return (
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-        )  # no Linux: half of what is built in
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    free = 1024 * int(fields["MemAvailable"].split()[0])
-    if (GROUP / "memory.current").exists() and (limit := (GROUP / "memory.max").read_text().strip()) != "max":
-        cached = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())[
-            "inactive_file"
-        ]
-        free = min(free, int(limit) - int((GROUP / "memory.current").read_text()) + int(cached))
-    return max(free, 0)
 
 
 def _length(video: Video) -> int:

@@ -1,7 +1,5 @@
 """Results of an evaluation on disk: per seed as soon as there are any, and one summary over seeds."""
 
-import hashlib
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,8 +10,9 @@ import torch
 
 from vdc.nets import settings
 from vdc.spec import ClipSpec
-from vdc.system.files import read_json, write_json
+from vdc.system.files import digest, read_json, write_json
 from vdc.system.processes import first_process
+from vdc.system.resume import claim, drop_checkpoints
 from vdc.system.versions import versions
 from vdc.train.protocol import Protocol
 
@@ -55,10 +54,10 @@ class Task:
 
     @property
     def key(self) -> str:
-        """Names everything a score depends on but the seed."""
+        """Hash of everything a score depends on, except the seed."""
         spec = {name: value for name, value in asdict(self.spec).items() if name != "interpolator"}
         parts = [self.student, self.net_options, asdict(self.protocol), spec, self.identity]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(parts, 16)
 
     @property
     def title(self) -> str:
@@ -77,11 +76,8 @@ class Task:
         Raises:
             ValueError: the name is taken by results of something else.
         """
-        mark = self.work / "key.json"
-        if mark.exists() and read_json(mark) != self.key:
-            raise ValueError(
-                f"{self.work} holds results of another set, protocol or network: choose another --name"
-            )
+        if self.work.exists():
+            claim(self.work / "key.json", self.key, "results of another set, protocol or network", "--name")
         found = [read_json(path) for path in self.work.glob("seed*/result.json")]
         return {result["seed"]: result for result in sorted(found, key=lambda result: int(result["seed"]))}
 
@@ -90,7 +86,7 @@ class Task:
         folder = self.work / f"seed{seed}"
         if first_process():
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.work / "key.json", self.key)
+            claim(self.work / "key.json", self.key, "results of another set, protocol or network", "--name")
         return folder
 
     def close(self, seed: int, outcome: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -99,10 +95,7 @@ class Task:
         if first_process():
             folder = self.work / f"seed{seed}"
             write_json(folder / "result.json", result)
-            for checkpoint in folder.glob("*.ckpt"):
-                checkpoint.unlink()
-            for leftover in folder.glob(".*.ckpt"):  # of a kill while one was written
-                leftover.unlink()
+            drop_checkpoints(folder)
         return result
 
     def summarise(self, runs: dict[int, dict[str, Any]], with_checks: bool) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What real clips look like inside teachers: one pass over them, cached, resumable, merged over processes."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,8 +15,7 @@ from tqdm.auto import tqdm
 from vdc.data import RealData
 from vdc.nets import Teacher, taps
 from vdc.ops.stats import Moments, Stat, Variance, channel_moments, patch_moments
-from vdc.spec import RawBatch
-from vdc.system.files import atomic_write
+from vdc.system.files import as_json, atomic_write, digest
 
 VERSION = 1  # of what a pass measures: another one makes old caches be measured again
 SAVE_EVERY = 50  # batches between two savings of a pass under way
@@ -147,12 +145,7 @@ def identity(teacher: Teacher, data: RealData, watch: Watch) -> dict[str, Any]:
         "augmentation": data.augment,
         "taps": watch,
     }
-    return json.loads(json.dumps(fields))  # type: ignore[no-any-return]  # as it will be read back
-
-
-def _digest(fields: object) -> str:
-    """A short name of JSON-able fields."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+    return dict(as_json(fields))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -195,7 +188,7 @@ def _passes(
     """The moments of every teacher; those not cached are measured in one pass, and written by process 0."""
     fields = [identity(teacher, data, watch) for teacher in teachers]
     folders = [teacher.path / "statistics" if cache is None else Path(cache) for teacher in teachers]
-    names = [f"{t.name}-{_digest(f)}.safetensors" for t, f in zip(teachers, fields, strict=True)]
+    names = [f"{t.name}-{digest(f, 16)}.safetensors" for t, f in zip(teachers, fields, strict=True)]
     paths = [folder / name for folder, name in zip(folders, names, strict=True)]
     found = [_cached(path, f) for path, f in zip(paths, fields, strict=True)]
     device = next(teachers[0].parameters()).device
@@ -235,7 +228,7 @@ def _pass(
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     fields = fields | {"share": [rank, world]}
-    path = folder / f".partial-{_digest(fields)}.safetensors"
+    path = folder / f".partial-{digest(fields, 16)}.safetensors"
     device = next(teachers[0].parameters()).device
     every = [Moments.zeros(data.num_classes, total, device) for total in totals]
     found, tensors = _read(path)
@@ -248,7 +241,7 @@ def _pass(
     batches = data.by_key(keys[done * data.batch_size :], seed=0)
     total = done + len(batches)
     for raw in tqdm(batches, "statistics of real clips", total, initial=done, unit="batch", disable=rank > 0):
-        batch = data.to_batch(RawBatch(*(part.to(device, non_blocking=True) for part in raw)))
+        batch = data.to_batch(raw.to(device))
         for teacher, moments in zip(teachers, every, strict=True):
             moments.update(beside(observe(teacher, batch.clips, watch)[1]), batch.labels)
         done += 1

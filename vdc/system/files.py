@@ -96,6 +96,23 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
+def digest(fields: object, length: int = 64) -> str:
+    """SHA-256 of JSON-able fields, whatever the order of their keys; the first `length` hexadecimal digits."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:length]
+
+
+def as_json(fields: object) -> Any:
+    """Fields as they will be read back: tuples become lists, keys become text, what JSON lacks becomes its name."""
+    return json.loads(json.dumps(fields, default=str))
+
+
+def free_bytes(folder: Path) -> int:
+    """Free on the disk that a folder is, or will be, on."""
+    while not folder.exists():
+        folder = folder.resolve().parent
+    return shutil.disk_usage(folder).free
+
+
 def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with Path(path).open("rb") as file:

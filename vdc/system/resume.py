@@ -1,4 +1,4 @@
-"""A long computation kept in parts on disk: what a killed run has finished is not done again."""
+"""Going on after a kill: what is finished is known by a key of all that decides, and is not done again."""
 
 import shutil
 from collections.abc import Callable
@@ -8,7 +8,54 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vdc.system.files import atomic_write, read_json, write_json
+from vdc.system.files import as_json, atomic_write, digest, read_json, write_json
+from vdc.system.processes import wait_for_all
+
+
+def claim(mark: Path, key: Any, taken: str, flag: str) -> None:
+    """Say in a file whose a folder is, or refuse it to another.
+
+    Args:
+        mark: the file, JSON.
+        key: whose: everything that decides, for JSON.
+        taken: what the folder holds if it is another's, for the message.
+        flag: to choose another folder by, for the message.
+
+    Raises:
+        ValueError: it is another's.
+    """
+    wanted = as_json(key)
+    if not mark.is_file():
+        write_json(mark, wanted)
+        return
+    found = read_json(mark)
+    if found == wanted:
+        return
+    odd = [name for name in wanted if found.get(name) != wanted[name]] if isinstance(wanted, dict) else []
+    told = f" ({', '.join(odd)})" if odd else ""
+    raise ValueError(f"{mark.parent} holds {taken}{told}: choose another {flag}")
+
+
+def once(path: Path, identity: list[Any], make: Callable[[str], None]) -> dict[str, Any]:
+    """Read a trained network's JSON, training it first if none matches.
+
+    Args:
+        path: of the JSON file, which holds the key of its network.
+        identity: all that decides how it is trained, for JSON.
+        make: trains it and writes it, given the key.
+    """
+    key = digest(identity, 16)
+    if not path.is_file() or read_json(path).get("key") != key:
+        make(key)
+        wait_for_all()
+    info: dict[str, Any] = read_json(path)
+    return info
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a run that is over, and what a kill left of one being written."""
+    for leftover in folder.glob("*.ckpt"):
+        leftover.unlink()
 
 
 class Parts:

@@ -1,7 +1,5 @@
 """Expert trajectories: networks trained on all training videos, a snapshot after every epoch (MTT, DATM)."""
 
-import json
-import shutil
 from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,9 +21,10 @@ from vdc.nets.experts import (
     weights_file,
 )
 from vdc.ops.rng import derive
-from vdc.system.files import read_json, write_json
-from vdc.system.memory_use import kept_bytes
+from vdc.system.files import free_bytes, read_json
+from vdc.system.memory import saved_bytes
 from vdc.system.processes import first_process, wait_for_all
+from vdc.system.resume import claim, drop_checkpoints
 from vdc.system.versions import versions
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol, named
@@ -191,7 +190,7 @@ class Plan:
         }
         if first_process():
             common = describe(self.network, data.classes, self.protocol.epochs, self.precision, recipe)
-            _claim(self.folder, common)
+            claim(self.folder / COMMON, common, "experts of another training", "--out")
         wait_for_all()
         return missing
 
@@ -207,19 +206,6 @@ def _reseeded(data: RealData, seed: int) -> RealData:
     other = copy(data)  # after `setup`: the validation split stays that of the data's own seed
     other.seed = seed
     return other
-
-
-def _claim(folder: Path, common: dict[str, Any]) -> None:
-    """Say what the folder's experts have in common, or refuse to add others."""
-    path = folder / COMMON
-    text = json.loads(json.dumps(common))
-    if path.is_file():
-        found = read_json(path)
-        if found != text:
-            other = ", ".join(key for key in text if found.get(key) != text[key])
-            raise ValueError(f"{folder} holds experts of another training ({other}): choose another --out")
-        return
-    write_json(path, text)
 
 
 def _train(
@@ -247,24 +233,16 @@ def _train(
     if recorder is not None:
         info = {"number": number, "seed": module.seed, "test": module.outcome(), "seconds": round(seconds, 1)}
         recorder.finish(folder, number, {**info, "versions": versions()})
-        for leftover in (*work.glob("*.ckpt"), *work.glob(".*.ckpt")):
-            leftover.unlink()
+        drop_checkpoints(work)
     wait_for_all()
 
 
-def free_bytes(folder: Path) -> int:
-    """Free on the disk that a folder is, or will be, on."""
-    while not folder.exists():
-        folder = folder.resolve().parent
-    return shutil.disk_usage(folder).free
-
-
-def saved_bytes(net: VideoNet) -> int:
+def clip_bytes(net: VideoNet) -> int:
     """Bytes that one clip's forward pass keeps for its backward pass, measured."""
     spec = net.spec
     net.train()
     clips = torch.zeros(2, 3, spec.frames, spec.size, spec.size)  # two: batch norm refuses one
-    return kept_bytes(lambda: net(clips).sum(), (*net.parameters(), *net.buffers())) // 2
+    return saved_bytes(lambda: net(clips).sum(), (*net.parameters(), *net.buffers())) // 2
 
 
 def cost(net: VideoNet, epochs: int, experts: int, precision: Precision, batch: int) -> list[str]:
@@ -280,7 +258,7 @@ def cost(net: VideoNet, epochs: int, experts: int, precision: Precision, batch: 
     dim, one, clip = (
         sum(p.numel() for p in net.parameters()),
         snapshot_bytes(net, precision),
-        saved_bytes(net),
+        clip_bytes(net),
     )
     states = 3 * 4 * dim  # weights, gradients, momentum
     rows = {

@@ -9,11 +9,12 @@ from lightning.pytorch import Trainer
 from vdc.data import RealData
 from vdc.nets.interpolator import INFO, save_interpolator
 from vdc.system.processes import first_process
+from vdc.system.resume import drop_checkpoints, once
 from vdc.system.versions import versions
 from vdc.train.protocol import Protocol, named
 from vdc.train.recovery import Recovery
 from vdc.train.run import MakeTrainer, Running, follow
-from vdc.train.teacher import once, recipe_of
+from vdc.train.teacher import recipe_of
 
 
 def pretrain_interpolator(
@@ -61,7 +62,6 @@ def pretrain_interpolator(
         extra = {"error": module.errors, "seconds": round(seconds, 1), "versions": versions(), "key": key}
         if first_process():
             save_interpolator(folder, module.net, about | extra, data.spec.stride)
-            for leftover in (*work.glob("*.ckpt"), *work.glob(".*.ckpt")):
-                leftover.unlink()
+            drop_checkpoints(work)
 
     return once(folder / INFO, [asdict(data.spec), module.net.options, about], make)

@@ -1,8 +1,5 @@
 """Pretraining: a network trained on all training videos becomes a teacher folder."""
 
-import hashlib
-import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,13 +9,15 @@ from safetensors.torch import load_file, save_file
 
 from vdc.data import RealData
 from vdc.nets.teacher import INFO, save_teacher
-from vdc.system.files import atomic_write, read_json
-from vdc.system.processes import first_process, wait_for_all
+from vdc.system.files import atomic_write
+from vdc.system.processes import first_process
+from vdc.system.resume import drop_checkpoints, once
 from vdc.system.versions import versions
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol, named
 from vdc.train.run import MakeTrainer, Running, follow
 
+BEST = "best.safetensors"  # weights of the best epoch so far
 LOOKS = 30  # times the validation split is scored
 
 
@@ -68,7 +67,7 @@ def pretrain(
     def make(key: str) -> None:
         work = folder / f"run-{key[:6]}"
         looks = look_epochs(settled.epochs) if data.val_share else []
-        best = KeepBest(work / "best.safetensors")
+        best = KeepBest(work / BEST)
         seconds = Running(trainer, progress, checkpoint_every).fit_and_test(
             module, data, work, f"pretrain {net}", looks, best if looks else None
         )
@@ -78,22 +77,6 @@ def pretrain(
             store(folder, module, about | found | extra, work)
 
     return once(folder / INFO, [net, asdict(data.spec), about], make)
-
-
-def once(path: Path, identity: list[Any], make: Callable[[str], None]) -> dict[str, Any]:
-    """What the description of a trained network says, which is trained first if none of this identity is there.
-
-    Args:
-        path: of the description, a JSON file with the key of its network.
-        identity: all that decides how it is trained, for JSON.
-        make: trains it and writes it, given the key.
-    """
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    if not path.is_file() or read_json(path).get("key") != key:
-        make(key)
-        wait_for_all()
-    info: dict[str, Any] = read_json(path)
-    return info
 
 
 def recipe_of(data: RealData, protocol: Protocol, seed: int) -> dict[str, Any]:
@@ -106,9 +89,8 @@ def store(folder: Path, module: EvalModule, info: dict[str, Any], work: Path) ->
     """Write the teacher, and drop what only its training needed."""
     with module.averaged():
         save_teacher(folder, module.net, info)
-    for name in ("*.ckpt", ".*.ckpt", "*.safetensors"):
-        for leftover in work.glob(name):
-            leftover.unlink()
+    drop_checkpoints(work)
+    (work / BEST).unlink(missing_ok=True)
 
 
 def look_epochs(epochs: int) -> list[int]:

@@ -164,7 +164,7 @@ def test_a_checkpoint_of_another_plan_is_refused(data, tmp_path):
 
 
 def test_what_cannot_fit_is_refused_before_it_is_allocated(data, monkeypatch):
-    monkeypatch.setattr(memory_estimate, "available", lambda device: 10 * 2**20)
+    monkeypatch.setattr(memory_estimate, "free_memory", lambda *_: 10 * 2**20)
     message = (
         r"about 820.3 MiB of memory needed on cpu \(pixels 234.4 MiB.*10.0 MiB are free: lower model.init"
     )

@@ -164,10 +164,10 @@ class BlockCondenser(Condenser):
             f"{self.ipc} items), model.init_args.ipc, or the size of the clips"
         )
         if device.type == "cpu":
-            check(block | items, host, remedy)
+            check(block | items, host, remedy, self.trainer.num_devices)
         else:
             check(block, device, remedy)
-            check(items, host, remedy)
+            check(items, host, remedy, self.trainer.num_devices)
 
     def _open(self, block: int) -> None:
         """Make the memory of a block, unfilled."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from vdc.nets import Teacher, VideoNet
-from vdc.system.memory_use import kept_bytes, layer_bytes
+from vdc.system.memory import free_memory, layer_bytes, saved_bytes
 
 
 def readable(size: int) -> str:
@@ -18,32 +17,22 @@ def readable(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
-def available(device: torch.device) -> int | None:
-    """Bytes free on a device; of the host, what the kernel could free too; `None` where nobody says."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.is_file():
-        return None
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
-
-
-def check(parts: dict[str, int], device: torch.device, remedy: str) -> None:
+def check(parts: dict[str, int], device: torch.device, remedy: str, sharing: int = 1) -> None:
     """Say what will be needed, and refuse what cannot fit.
 
     Args:
         parts: what needs how many bytes.
         device: where.
         remedy: what to change if it does not fit.
+        sharing: processes of this machine, each of which needs as much.
 
     Raises:
         ValueError: more than is available.
     """
-    needed, free = sum(parts.values()), available(device)
+    needed, free = sum(parts.values()), free_memory(device, sharing)
     said = f"about {readable(needed)} of memory needed on {device}"
     listed = ", ".join(f"{name} {readable(size)}" for name, size in parts.items())
-    if free is not None and needed > free:
+    if needed > free:
         raise ValueError(f"{said} ({listed}), but {readable(free)} are free: {remedy}")
     rank_zero_info(f"{said}: {listed}")
 
@@ -83,7 +72,7 @@ def load_of(net: VideoNet, frames: int, work: Callable[[Tensor], object]) -> Loa
     """
     side = net.spec.size
     one, two = (torch.zeros(n, 3, frames, side, side, requires_grad=True) for n in (1, 2))
-    kept = [kept_bytes(partial(work, clips), net.parameters()) for clips in (one, two)]
+    kept = [saved_bytes(partial(work, clips), net.parameters()) for clips in (one, two)]
     with torch.no_grad():
         width = net.embed(one).shape[1]
     largest = max(layer_bytes(net, partial(net, one)))

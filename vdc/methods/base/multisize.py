@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from vdc.condensed.memory import Memory
 from vdc.data.sampler import PerClass
 from vdc.ops.rng import derive
-from vdc.spec import RawBatch
 
 if TYPE_CHECKING:
     from vdc.methods.base.condenser import Condenser
@@ -317,4 +316,4 @@ def real_clips(method: "Condenser") -> Iterator[Tensor]:
     seed = derive(method.seed, "measured", method.classes[0], method.step)
     keys = PerClass(data.labels, n, method.classes, seed, steps=1)
     for raw in data.by_key(keys, seed, n, stored=True):
-        yield data.to_batch(RawBatch(*(t.to(method.device, non_blocking=True) for t in raw))).clips
+        yield data.to_batch(raw.to(method.device)).clips

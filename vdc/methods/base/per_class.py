@@ -284,7 +284,7 @@ class Classwise(BlockCondenser):
 
     def on_device(self, raw: RawBatch) -> Tensor:
         """Clips as floats on the device."""
-        return self.data.to_batch(RawBatch(*(t.to(self.device, non_blocking=True) for t in raw))).clips
+        return self.data.to_batch(raw.to(self.device)).clips
 
     def _dream(self, start: Tensor) -> Iterator[RawBatch]:
         """Clips of the videos chosen last, until the next choice."""
