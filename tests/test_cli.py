@@ -19,10 +19,10 @@ from vdc.data.toy import CLASSES, make_toy
 from vdc.methods import RDED, Random
 from vdc.nets import build, save_teacher
 from vdc.spec import ClipSpec
-from vdc.train.protocol import Protocol, named
+from vdc.train.protocol import named
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SMALL = [
     "--data.spec.frames",
     "4",
@@ -136,17 +136,32 @@ def test_every_config_makes_its_classes(path, world, made):
     assert path.read_text().startswith("# ")
 
 
-@pytest.mark.parametrize("name", ["s2d", "mdc", "mtt", "datm"])
-def test_protocol_files_are_the_named_protocols(name):
-    held = yaml.safe_load(find_config(f"protocol_{name}").read_text())["protocol"]
-    told = Protocol(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
+PROTOCOLS = [
+    path
+    for path in CONFIGS
+    if "protocol" in yaml.safe_load(path.read_text()) and path.parent.name == "protocols"
+]
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda p: p.stem)
+def test_the_parser_reads_protocol_files_as_python_does(path, made):
+    cli = made[Evaluate]
+    read = cli.parser.instantiate_classes(
+        cli.parser.parse_args(["--data", "ToyData", "--config", str(path), *toy_args()])
     )
-    assert told == named(name)
+    assert read.protocol == named(path.stem.removeprefix("protocol_"))
+
+
+@pytest.mark.parametrize(("net", "name"), [("minic3d", "teacher"), ("interpolator", "interpolator")])
+def test_networks_start_from_their_own_protocol(net, name):
+    cli = Pretrain(
+        ["--net", net, "--data", "ToyData", *toy_args("--protocol.epochs", "3")], "vdc pretrain", ""
+    )
+    assert cli.config_init.protocol == named(name, epochs=3)
 
 
 def test_a_config_is_found_by_path_then_here_then_among_those_shipped(tmp_path, monkeypatch):
-    assert find_config("rded_toy") == find_config("rded_toy.yaml") == ROOT / "configs/rded_toy.yaml"
+    assert find_config("rded_toy") == find_config("rded_toy.yaml") == ROOT / "configs/methods/rded_toy.yaml"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/rded_toy.yaml").touch()

@@ -16,8 +16,8 @@ def test_configs_are_found_from_the_wheel(tmp_path):
     site, empty = tmp_path / "site", tmp_path / "empty"
     zipfile.ZipFile(wheel).extractall(site)
     empty.mkdir()
-    shipped = {path.name for path in (site / "vdc" / "configs").glob("*.yaml")}
-    assert shipped == {path.name for path in (ROOT / "configs").glob("*.yaml")}
+    shipped = {path.name for path in (site / "vdc" / "configs").rglob("*.yaml")}
+    assert shipped == {path.name for path in (ROOT / "configs").rglob("*.yaml")}
     assert len(shipped) > 10
 
     code = "import vdc.cli.commands as c; print(c.__file__); print(c.find_config('rded_toy'))"
@@ -27,4 +27,4 @@ def test_configs_are_found_from_the_wheel(tmp_path):
     )  # fmt: skip
     module, config = out.stdout.splitlines()
     assert Path(module).is_relative_to(site)
-    assert Path(config) == site / "vdc" / "configs" / "rded_toy.yaml"
+    assert Path(config) == site / "vdc" / "configs" / "methods" / "rded_toy.yaml"

@@ -23,7 +23,7 @@ UnevenBars 76/28, VolleyballSpiking 81/35, WritingOnBoard 107/45"""
 
 def made(name, root):
     """The data of a configuration, read from `root`."""
-    held = yaml.safe_load((CONFIGS / f"data_{name}.yaml").read_text())["data"]["init_args"]
+    held = yaml.safe_load((CONFIGS / f"data/data_{name}.yaml").read_text())["data"]["init_args"]
     spec = ClipSpec(**held.pop("spec"))
     return RealData(**held | {"root": str(root), "spec": spec, "load_size": tuple(held["load_size"])})
 

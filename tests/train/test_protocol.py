@@ -84,7 +84,7 @@ def test_a_learnt_rate_comes_from_the_set():
 
 
 def test_unknown_protocol_names_the_nearest():
-    with pytest.raises(ValueError, match="did you mean 'videodc'"):
+    with pytest.raises(ValueError, match=r"did you mean 'protocol_videodc\.yaml'"):
         named("vidodc")
 
 

@@ -13,17 +13,15 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from vdc.cli.messages import nearest
 from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
 from vdc.methods import Condenser
 from vdc.methods.base.preview import Preview
+from vdc.system.shipped import find
 from vdc.train import experts as experting
 from vdc.train import teacher as training
 from vdc.train.protocol import Labelling, Protocol, named
 
-PACKAGE = Path(__file__).parents[1]
-SHIPPED = (PACKAGE / "configs", PACKAGE.parent / "configs")  # in a wheel, in a source checkout
 HARDWARE = {"accelerator", "strategy", "devices", "num_nodes", "precision", "deterministic", "benchmark"}
 
 
@@ -33,13 +31,10 @@ def find_config(name: str) -> Path:
     Raises:
         TypeError: there is none, with the nearest names; what the parser takes for wrong input.
     """
-    names = [name] if name.endswith((".yaml", ".yml")) else [name, f"{name}.yaml"]
-    folders = (Path("configs"), *SHIPPED)
-    for path in (folder / n for folder in (Path(), *folders) for n in names):
-        if path.is_file():
-            return path
-    known = {path.name for folder in folders for path in folder.glob("*.yaml")}
-    raise TypeError(f"no config {name!r} here, in ./configs or shipped{nearest(Path(names[-1]).name, known)}")
+    try:
+        return find(name)
+    except FileNotFoundError as error:
+        raise TypeError(str(error)) from error
 
 
 class ConfigByName(ActionConfigFile):
@@ -190,6 +185,13 @@ class Pretrain(Command):
         parser.add_argument("--dry_run", action="store_true", help="Only say what experts will take.")
         parser.add_argument("--protocol", type=Protocol, default=named("teacher"))
         parser.set_defaults({"net": "minic3d"})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; an interpolator has a protocol of its own to start from."""
+        super().parse_arguments(parser, args)
+        if self.config.net == "interpolator":
+            parser.set_defaults({"protocol": named("interpolator")})
+            super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Say in the saved configuration where the run went."""

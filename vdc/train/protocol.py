@@ -3,8 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Literal
+
+import yaml
+
+from vdc.system.shipped import find
 
 Loss = Literal["mse_gt", "kl", "ce", "soft_ce", "mse"]
 Labelling = Literal["hard", "soft", "views", "live"]
@@ -136,67 +139,19 @@ class Protocol:
         return self.lr
 
 
-PUBLISHED_SGD = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 5e-4, "decay": "all", "schedule": "step"}
-PROTOCOLS: dict[str, dict[str, Any]] = {
-    "videodc": {},
-    # Wang 2024, yuz1wan/video_distillation@5871dc5b:utils.py: no augmentation of the condensed clips
-    "s2d": PUBLISHED_SGD | {"epochs": 500, "batch_size": 256, "augment": "none", "standardise": True},
-    # Wang 2024 on sets of MTT: the same, at the learnt rate
-    "mtt": PUBLISHED_SGD
-    | {"lr": "learnt", "epochs": 500, "batch_size": 256, "augment": "none", "standardise": True},
-    # Guo 2024, GzyAftermath/DATM: at the learnt rate, by learnt labels
-    "datm": PUBLISHED_SGD
-    | {
-        "lr": "learnt",
-        "epochs": 1000,
-        "loss": "soft_ce",
-        "labels": "soft",
-        "batch_size": 128,
-        "augment": "dsa",
-    },
-    # ours: Wang 2024 tells nothing of how the interpolator is trained
-    "interpolator": {
-        "epochs": 50,
-        "zeta": 1.0,
-        "warmup_epochs": 2,
-        "crop_scale": (0.6, 1.0),
-        "labels": "hard",
-    },
-    # Kim 2022 and its followers, snu-mllab/Efficient-Dataset-Condensation:train.py
-    "mdc": PUBLISHED_SGD
-    | {
-        "epochs": 1000,
-        "milestones": (2 / 3, 5 / 6),
-        "gamma": 0.2,
-        "batch_size": 64,
-        "augment": "dsa",
-        "cutmix": 0.5,
-    },
-    # mmaction2's sgd_150e_warmup with the rate of MCG-NJU/Video-DC's MiniC3D teachers
-    "teacher": PUBLISHED_SGD
-    | {
-        "lr": 0.02,
-        "weight_decay": 1e-4,
-        "epochs": 150,
-        "milestones": (0.6, 13 / 15),
-        "warmup_epochs": 10,
-        "labels": "hard",
-        "clip_grad": 40.0,
-        "init": "kaiming",
-    },
-}
-
-
 def named(name: str, **changes: Any) -> Protocol:
-    """The protocol of that name (`videodc`, `s2d`, `mtt`, `datm`, `mdc`, `teacher`, `interpolator`) with `changes`.
+    """The protocol of `configs/protocols/protocol_<name>.yaml`, with `changes`.
 
     Raises:
         ValueError: no protocol of that name.
     """
-    if name not in PROTOCOLS:
-        near = get_close_matches(name, PROTOCOLS, 1, 0.0)[0]
-        raise ValueError(f"no protocol {name!r}: did you mean {near!r}? There are {', '.join(PROTOCOLS)}")
-    return Protocol(**{"name": name, **PROTOCOLS[name], **changes})
+    file = f"protocol_{name}.yaml"
+    try:
+        held = yaml.safe_load(find(file).read_text(encoding="utf-8"))["protocol"]
+    except (FileNotFoundError, KeyError) as error:
+        raise ValueError(f"no protocol {name!r}: {error}") from error
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
+    return Protocol(**options | changes)
 
 
 def lr_factor(protocol: Protocol, epoch: int) -> float:

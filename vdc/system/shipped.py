@@ -1,0 +1,37 @@
+"""Files that come with vdc, found by bare name: configs, studies."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def folders(kind: str) -> tuple[Path, ...]:
+    """Where files of a kind are looked for: here, in a wheel, in a source checkout."""
+    return Path(kind), PACKAGE / kind, PACKAGE.parent / kind
+
+
+def find(name: str, kind: str = "configs") -> Path:
+    """A YAML file by its path, else by its name anywhere in `./<kind>`, else the copy shipped with vdc.
+
+    Args:
+        name: with or without suffix.
+        kind: name of the folder.
+
+    Raises:
+        FileNotFoundError: there is none, with the nearest names.
+    """
+    names = [name] if name.endswith((".yaml", ".yml")) else [name, f"{name}.yaml"]
+    for path in map(Path, names):
+        if path.is_file():
+            return path
+    for folder in folders(kind):
+        for wanted in names:
+            if Path(wanted).name == wanted and (found := sorted(folder.rglob(wanted))):
+                return found[0]
+            if (folder / wanted).is_file():
+                return folder / wanted
+    known = sorted({path.name for folder in folders(kind) for path in folder.rglob("*.yaml")})
+    near = get_close_matches(Path(names[-1]).name, known, n=3, cutoff=0.5)
+    told = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise FileNotFoundError(f"no {kind.removesuffix('s')} {name!r} here, in ./{kind} or shipped{told}")
