@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,8 @@ class Pretrain(Command):
         """Parse; an interpolator has a protocol of its own to start from."""
         super().parse_arguments(parser, args)
         if self.config.net == "interpolator":
-            parser.set_defaults({"protocol": named("interpolator")})
+            own = asdict(named("interpolator"))
+            parser.set_defaults({f"protocol.{key}": value for key, value in own.items()})
             super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
