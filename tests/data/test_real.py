@@ -306,6 +306,16 @@ def test_methods_without_batches_get_as_many_steps_as_they_take(toy, tmp_path):
         trainer(tmp_path, max_epochs=2).fit(Watcher("none"), data(toy))
 
 
+def test_class_wise_methods_get_whole_classes(toy, tmp_path):
+    module = Watcher("per_class")
+    trainer(tmp_path, max_steps=3, accumulate_grad_batches=2).fit(module, data(toy, per_class=2))
+    assert len(module.seen) == 6
+    assert all([row % 3 for row in rows] == [0, 0, 1, 1, 2, 2] for _, _, rows, _ in module.seen)
+    module = Watcher("per_class")
+    trainer(tmp_path, max_epochs=2).fit(module, data(toy, per_class=2))
+    assert len(module.seen) == 4  # an epoch is one pass
+
+
 class Chooser(Watcher):
     def wanted(self, labels):
         return (labels == 1).nonzero().flatten()
@@ -325,6 +335,9 @@ RUNS: list[dict] = [
     {"batches": "shuffled", "max_epochs": 3, "val_share": 0.25},
     {"batches": "shuffled", "max_epochs": 3, "limit_train_batches": 2},
     {"batches": "shuffled", "max_steps": 5},
+    {"batches": "per_class", "max_steps": 5},
+    {"batches": "per_class", "max_steps": 4, "accumulate_grad_batches": 2},
+    {"batches": "per_class", "max_epochs": 2},
     {"batches": "none", "max_steps": 4},
     {"batches": "every_clip", "max_epochs": 2},
 ]

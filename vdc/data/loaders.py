@@ -8,16 +8,18 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from vdc.data.clips import ClipLoader, Steps, VideoClips, whole
-from vdc.data.sampler import EveryClip, Key, Keys, Shuffled
+from vdc.data.sampler import EveryClip, Key, Keys, PerClass, Shuffled
 from vdc.ops.rng import generator
 
-Kind = Literal["shuffled", "every_clip", "none"]
+Kind = Literal["shuffled", "per_class", "every_clip", "none"]
 
 
 class Trained(Protocol):
     """What a module that trains on real videos says of the clips it wants."""
 
-    batches: Kind  # random clips in random order; all candidates, as stored items; numbers of steps, no clips
+    batches: (
+        Kind  # random clips in random order; as many of each class; all candidates; numbers of steps only
+    )
 
 
 class Chooser(Trained, Protocol):
@@ -69,15 +71,29 @@ def whole_videos(
     return clip_loader(clips, keys, max(batch_size // clips.clips, 1), workers)
 
 
+def per_class(clips: VideoClips, n: int, seed: int, ranks: Ranks, steps: int, workers: int) -> ClipLoader:
+    """`n` random clips of every class in each of so many steps: this process's share."""
+    labels = torch.tensor([video.label for video in clips.videos])
+    keys = PerClass(labels, n, None, seed, *ranks, steps=steps)
+    return clip_loader(clips, keys, keys.step_size, workers)
+
+
+def batches_left(trainer: Trainer | None) -> int | None:
+    """Batches until the trainer's last step, `None` where it counts epochs."""
+    if trainer is None or trainer.max_steps <= 0:
+        return None
+    return trainer.max_steps * trainer.accumulate_grad_batches
+
+
 def steps(trainer: Trainer | None) -> ClipLoader:
     """Numbers of the steps until the trainer's last, no clips.
 
     Raises:
         ValueError: there is no last step.
     """
-    if trainer is None or trainer.max_steps <= 0:
+    count = batches_left(trainer)
+    if count is None:
         raise ValueError("this method has no epochs: set --trainer.max_steps")
-    count = trainer.max_steps * trainer.accumulate_grad_batches
     return ClipLoader(Steps(count), batch_size=None, sampler=EveryClip(count))
 
 

@@ -20,7 +20,9 @@ from vdc.data.loaders import (
     Chooser,
     Ranks,
     Trained,
+    batches_left,
     clip_loader,
+    per_class,
     random_videos,
     shuffled,
     steps,
@@ -262,6 +264,14 @@ class RealData(LightningDataModule):
         """A random clip of every training video, in random order, for `to_batch`."""
         return shuffled(self._clips("train"), self.seed, self._ranks, self.batch_size, self.num_workers)
 
+    def each_class(self) -> ClipLoader:
+        """`per_class` random training clips of every class per batch, until the last step, or for one pass."""
+        clips, count = self._clips("train"), batches_left(self.trainer)
+        step = self.num_classes * self.per_class * self._ranks.world
+        return per_class(
+            clips, self.per_class, self.seed, self._ranks, count or -(-len(clips) // step), self.num_workers
+        )
+
     def every_clip(self, rows: Sequence[int] | None = None) -> ClipLoader:
         """This process's share of all candidates of every training video, as long as stored items.
 
@@ -310,8 +320,10 @@ class RealData(LightningDataModule):
         module = cast(Trained, self.trainer.lightning_module)
         if module.batches == "every_clip":
             loader = self.every_clip(cast(Chooser, module).wanted(self.labels).tolist())
+        elif module.batches == "none":
+            loader = steps(self.trainer)
         else:
-            loader = steps(self.trainer) if module.batches == "none" else self.shuffled()
+            loader = self.shuffled() if module.batches == "shuffled" else self.each_class()
         if isinstance(loader.sampler, Keys):
             loader.sampler.resume(*left_at(self.trainer, len(loader), loader.batch_size or 1))
         return loader
