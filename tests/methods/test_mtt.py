@@ -16,6 +16,7 @@ from tests.methods.tiny import CLASSES, SPEC, K, Tiny, _registered, fit, registe
 from vdc.condensed.format import load
 from vdc.methods import DATM, MTT, mtt
 from vdc.methods.base.nonfinite import LAST_GOOD
+from vdc.methods.base.options import Augmentation
 from vdc.methods.expert_choice import correct_clips, expert_logits, first_right, mean_expert_logits
 from vdc.methods.mtt import inner_batches
 from vdc.nets import build, zoo
@@ -201,8 +202,8 @@ def test_a_prefix_of_the_set_is_compared_under_the_same_context(experts):
 
 def test_augmentation_is_drawn_anew_every_inner_step_and_repeated_with_the_seed(experts):
     values = {}
-    for name, augment in (("none", None), ("flip", "flip"), ("again", "flip"), ("colour", "color_crop")):
-        module = noise(opened(make(experts, augment=augment), experts))
+    for name, families in (("none", "none"), ("flip", "flip"), ("again", "flip"), ("colour", "color_crop")):
+        module = noise(opened(make(experts, augment=Augmentation(families)), experts))
         values[name] = module.loss(*module.memory.render(torch.arange(2 * K)), module.context(None))[
             "trajectory"
         ]

@@ -16,7 +16,7 @@ from vdc.condensed.labels import Labels
 from vdc.condensed.memory import Pixels, StaticDynamic
 from vdc.methods import DATM, DM, MTT, FRePo
 from vdc.methods.base.options import Network
-from vdc.methods.mtt import Stretch, inner_batches
+from vdc.methods.mtt import TrajectorySegment, inner_batches
 from vdc.nets import build, zoo
 from vdc.ops.rng import derive, generator
 from vdc.ops.unroll import step_loss, trajectory_loss
@@ -94,7 +94,7 @@ def mtt(experts, data, cls=MTT, **options):
         model.memory.logits.data.normal_(generator=torch.Generator().manual_seed(1))
     model.memory.redraw(2)
     ends = (model.experts.snapshot(0, epoch) for epoch in (0, 1))
-    return model, Stretch(*ends, 0, 0, 9)
+    return model, TrajectorySegment(*ends, 0, 0, 9)
 
 
 def gradients(model, value):
