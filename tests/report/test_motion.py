@@ -20,7 +20,7 @@ from vdc.report.motion import (
     group_scores,
     halves,
 )
-from vdc.report.rows import report
+from vdc.report.report import report
 from vdc.system.files import write_json
 
 

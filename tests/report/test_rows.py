@@ -7,7 +7,9 @@ import pytest
 
 from tests.small import CLASSES
 from vdc.nets import build, save_teacher
-from vdc.report.rows import as_markdown, plot, report
+from vdc.report.charts import picture
+from vdc.report.report import report
+from vdc.report.rows import as_markdown
 from vdc.spec import ClipSpec
 
 
@@ -30,6 +32,7 @@ def result(method="RDED", ipc=1, top1=(30.0, 32.0), total=1000, student="minic3d
         "still_top1": {"mean": 12.3, "std": None, "values": [12.3]},
         "reference_best": {"top1": {"mean": 35.0, "std": None, "values": [35.0]}} if ipc else None,
         "bytes": {"clips": total, "labels": 0, "teacher": 0, "total": total},
+        "source": {"train": {"videos": 50, "bytes": 40000, "sha256": "t"}, "test": {"sha256": "e"}},
     }
 
 
@@ -57,7 +60,10 @@ def test_every_result_is_one_line_with_its_ratios(runs):
     rded = rows[2]
     assert (rded.top1, rded.top1_std, rded.reference_best, rded.single_frame) == (31.0, 1.4142, 35.0, 12.3)
     assert rded.accuracy_ratio == pytest.approx(31 / 62)  # of the same student, not of i3d
-    assert rded.bytes_ratio == pytest.approx(1000 / (50 * 4 * 10 * 10 * 3))
+    assert rded.of_source == 1000 / 40000
+    assert (
+        rows[0].bytes == 40050
+    )  # the source files and a label each, not the raw pixels that old results tell
     assert report([str(runs)], show=False) == rows
     assert len(report([str(runs), str(runs / "a" / "evaluations" / "x.json")], show=False)) == 4
 
@@ -72,7 +78,7 @@ def test_files_hold_the_table(runs, tmp_path):
     table = (out / "report.md").read_text().splitlines()
     assert len(table) == 4
     assert [cell.strip() for cell in table[2].split("|")[1:-1]] == [
-        "RDED", "1", "hard", "minic3d", "31.0 ± 1.4", "90.0", "35.0", "12.3", "1,000", "1.67 %", ""
+        "RDED", "1", "hard", "minic3d", "31.0 ± 1.4", "", "1,000", "2.5 %", "90.0", "12.3", "35.0"
     ]  # fmt: skip
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
 
@@ -107,7 +113,7 @@ def test_published_numbers_stand_beside(runs, tmp_path):
         ("rded (published)", 17.7, None), ("rded (published)", None, 11.9)
     ]  # fmt: skip
     assert "11.9 ± 0.2" in as_markdown(rows)
-    plot(rows, tmp_path / "plot.png")
+    picture(rows, tmp_path / "plot.png")
     assert [row.top5 for row in report([str(runs / "a")], None, str(paper), "k400", False)[2:]] == [11.9]
     with pytest.raises(ValueError, match="it knows k400, ucf101"):
         report([str(runs / "a")], None, str(paper), "hmdb51", False)
@@ -131,13 +137,13 @@ def test_sets_of_one_method_are_told_apart_by_their_folders(tmp_path):
         folder = tmp_path / name / "condensed" / "evaluations"
         folder.mkdir(parents=True)
         (folder / "hard.json").write_text(json.dumps(content))
-    methods = [row.method for row in report([str(tmp_path)], show=False)]
-    assert methods == ["RDED (edc-1)", "RDED (sre2l-1)", "RDED"]
+    methods = [(row.method, row.setting) for row in report([str(tmp_path)], show=False)]
+    assert methods == [("RDED", "edc-1"), ("RDED", "sre2l-1"), ("RDED", "")]
 
 
 def test_a_teacher_is_a_bound_of_its_own_network(tmp_path):
     info = {
-        "source": {"train": {"videos": 7}},
+        "source": {"train": {"videos": 7, "bytes": 5000}},
         "test": {"top1": 80.0, "top5": 100.0, "still_top1": 30.0, "videos": 5},
         "classes": ["a", "b"],
         "recipe": {"seed": 3, "protocol": {"name": "teacher", "labels": "hard"}},
@@ -145,7 +151,8 @@ def test_a_teacher_is_a_bound_of_its_own_network(tmp_path):
     save_teacher(tmp_path, build("cnn_mean", 2, ClipSpec(frames=2, size=32)), info)
     (row,) = report([str(tmp_path)], show=False)
     assert (row.method, row.ipc, row.seeds, row.top1, row.single_frame) == ("full data", None, 1, 80.0, 30.0)
-    assert row.bytes == 7 * (2 * 32 * 32 * 3 + 1)  # clips, and one byte per label
+    assert row.bytes == 5000 + 7  # files, and one byte per label
+    assert (row.steps, row.final_loss) == (None, None)
     assert row.accuracy_ratio == 1.0
     own = result(student="cnn_mean", top1=(20.0,)) | {"classes": ["a", "b"], "test_videos": 5}
     own["spec"] |= {"frames": 2, "size": 32}
@@ -154,3 +161,26 @@ def test_a_teacher_is_a_bound_of_its_own_network(tmp_path):
     ratios = {row.source: row.accuracy_ratio for row in report([str(tmp_path)], show=False)}
     assert ratios[str(tmp_path / "own.json")] == 0.25  # options that are not given are the defaults
     assert ratios[str(tmp_path / "other.json")] is None
+
+
+def test_steps_and_the_last_loss_stand_beside_the_score(tmp_path):
+    held = {"old": result("DM"), "new": result() | {"steps": [40, 40], "final_loss": [0.2, 0.4]}}
+    for name, content in held.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    rows = {row.method: row for row in report([str(tmp_path)], show=False)}
+    assert (rows["RDED"].steps, rows["RDED"].final_loss) == (40, pytest.approx(0.3))
+    assert rows["DM"].steps is None
+    assert "| steps | train loss |" in as_markdown(list(rows.values()))
+    assert "steps" not in as_markdown([rows["DM"]])  # nobody knows them
+
+
+def test_bytes_over_all_training_clips_coded(tmp_path):
+    coded = {"format": "vdc coded clips", "train": "t", "frames": 4, "size": 10, "stride": 8, "bytes": 500}
+    held = result()
+    held["spec"]["stride"] = 8
+    (tmp_path / "a.json").write_text(json.dumps(held))
+    (tmp_path / "coded.json").write_text(json.dumps(coded))
+    (row,) = report([str(tmp_path)], show=False)
+    assert row.of_coded == 2.0
+    (tmp_path / "coded.json").write_text(json.dumps(coded | {"size": 20}))
+    assert report([str(tmp_path)], show=False)[0].of_coded is None

@@ -24,7 +24,7 @@ from vdc.data import RealData
 from vdc.data import prepare as preparing
 from vdc.evaluate import evaluate as evaluation
 from vdc.evaluate import relabel as relabelling
-from vdc.report import rows as reporting
+from vdc.report import report as reporting
 from vdc.system.processes import first_process
 from vdc.train import experts as experting
 from vdc.train import interpolator as interpolating
@@ -129,7 +129,11 @@ def summary(function: Callable[..., Any]) -> str:
 
 
 def call(
-    function: Callable[..., Any], args: list[str], positional: str = "", nargs: str | None = None
+    function: Callable[..., Any],
+    args: list[str],
+    positional: str = "",
+    nargs: str | None = None,
+    pair: str = "",
 ) -> None:
     """Run a function with arguments from its signature, described by its docstring."""
     parser = LightningArgumentParser(
@@ -140,7 +144,9 @@ def call(
     )
     if positional:
         parser.add_argument(positional, nargs=nargs, type=str)
-    parser.add_function_arguments(function, skip={positional}, fail_untyped=False)
+    if pair:  # two words, which a tuple of the signature would want as one
+        parser.add_argument(f"--{pair}", nargs=2, type=str, metavar=("A", "B"), help="Compare A with B.")
+    parser.add_function_arguments(function, skip={positional, pair}, fail_untyped=False)
     function(**parser.instantiate_classes(parser.parse_args(args)))
 
 
@@ -149,7 +155,7 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "fit": fit,
     "evaluate": evaluate,
     "relabel": partial(call, relabelling.relabel),
-    "report": partial(call, reporting.report, positional="dirs", nargs="+"),
+    "report": partial(call, reporting.report, positional="dirs", nargs="*", pair="paired"),
     "prepare": partial(call, preparing.prepare),
     "show": partial(call, describing.show, positional="condensed"),
     "export": partial(call, describing.export, positional="condensed"),

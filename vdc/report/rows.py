@@ -1,27 +1,22 @@
-"""Tables and plots of evaluations: who scores what, at how many bytes, and how far from the full data."""
+"""The table of evaluations: who scores what, after how many steps, at how many bytes."""
 
 import csv
-import sys
+import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
-from vdc.data import RealData
-from vdc.evaluate.results import FORMAT, student_of
+from vdc.evaluate.results import student_of
 from vdc.nets import settings
-from vdc.nets.teacher import INFO
-from vdc.report.motion import Groups, class_distances, draw_all
-from vdc.report.sizes import as_table as as_size_table
-from vdc.report.sizes import curves, title
-from vdc.report.sizes import write as write_sizes
-from vdc.spec import ClipSpec
-from vdc.system.files import atomic_write, read_json
+from vdc.report.ddranking import scores
+from vdc.report.results import Result, coded_bytes, source_bytes, title
+from vdc.report.settings import told_apart
+from vdc.report.tables import fitted, markdown
 
 
 @dataclass(frozen=True)
@@ -29,6 +24,7 @@ class Row:
     """One line of the table; scores in percent, `None` where unknown."""
 
     method: str
+    setting: str  # in which it differs from lines that are alike in all else
     ipc: int | None
     labels: str
     student: str
@@ -40,161 +36,64 @@ class Row:
     top5_std: float | None
     reference_best: float | None  # top-1 of the published habit: the best of the last checks on the test set
     single_frame: float | None  # top-1 when every test clip is its middle frame, repeated
-    bytes: int | None  # clips + labels + decoder + teacher where a live one is needed
-    bytes_ratio: float | None  # over those of one clip per training video
+    steps: int | None  # of training a student
+    final_loss: float | None  # mean training loss of the last epoch, over seeds
+    bytes: int | None  # what a student needs from the disk: clips, labels, decoder, networks that make either
+    of_source: float | None  # over those of the source files
+    of_coded: float | None  # over those of all training clips, coded at the size of the items
     accuracy_ratio: float | None  # top-1 over that of the same student on the full data
+    lrs: float | None  # DD-Ranking's label-robust score
+    ars: float | None  # DD-Ranking's augmentation-robust score
     source: str  # file, or table of a publication
 
 
-HEADERS = {
-    "method": "method",
-    "ipc": "ipc",
-    "labels": "labels",
-    "student": "student",
+TEXTS = {"method": "method", "setting": "setting", "ipc": "ipc", "labels": "labels", "student": "student"}
+NUMBERS = {
     "top1": "top-1 %",
-    "top5": "top-5 %",
-    "reference_best": "reference best",
-    "single_frame": "single frame",
-    "bytes": "bytes",
-    "bytes_ratio": "bytes / full",
     "accuracy_ratio": "top-1 / full",
+    "bytes": "bytes",
+    "of_source": "of source files",
+    "of_coded": "of coded clips",
+    "steps": "steps",
+    "final_loss": "train loss",
+    "top5": "top-5 %",
+    "single_frame": "single frame",
+    "reference_best": "reference best",
+    "lrs": "LRS %",
+    "ars": "ARS %",
 }
+HEADERS = TEXTS | NUMBERS
+OPTIONAL = (
+    "setting",
+    "steps",
+    "final_loss",
+    "of_source",
+    "of_coded",
+    "lrs",
+    "ars",
+)  # only where some line has it
 
 
-def report(
-    dirs: Sequence[str],
-    out: str | None = None,
-    published: str | None = None,
-    dataset: str | None = None,
-    show: bool = True,
-    data: RealData | None = None,
-    teacher: str | None = None,
-) -> list[Row]:
-    """Collect evaluations, print them as a table, and write CSV, markdown and a plot.
+def table_rows(results: Sequence[Result], coded: Sequence[dict[str, Any]] = ()) -> list[Row]:
+    """Lines of the table, in order.
 
     Args:
-        dirs: condensed sets, result folders, teachers (a run of the full-data bound), folders of such, files.
-        out: folder for `report.csv`, `report.md` and `report.png`, and, of sets that were evaluated at several
-            sizes, `sizes.csv`, `sizes.md` and `sizes.png`; with `data`, `motion.csv` and `motion.md`; and
-            `differences`, pictures of what changes in condensed clips. `None` writes nothing.
-        published: YAML file of published numbers: a list `results` of `method`, `value`, and `ipc`, `labels`,
-            `metric` (top1 or top5), `student`, `std`, `dataset`, `table` where known.
-        dataset: show only the published numbers of this data set.
-        show: print the table.
-        data: real videos, whose classes are split into a static and a dynamic half, see `vdc.report.motion`.
-        teacher: folder of the network that says which classes move.
-
-    Returns:
-        The lines, full data first, then by ipc, method and labels.
-
-    Raises:
-        FileNotFoundError: a folder that is not there, or no evaluations at all.
+        results: evaluations.
+        coded: sizes of coded training clips, see `vdc.report.coded`.
     """
-    results = {file: held for name in dirs for file, held in read_results(Path(name))}
-    rows, sizes = table_rows(list(results.items())), curves(list(results.items()))
-    if not rows:
-        raise FileNotFoundError(
-            f"no evaluations in {', '.join(dirs)}: make some with `vdc evaluate --condensed DIR`"
-        )
-    if (data is None) != (teacher is None):
-        raise ValueError("--data and --teacher belong together: they tell static classes from dynamic ones")
-    groups = None
-    if data is not None and teacher is not None:
-        data.prepare_data()
-        groups = Groups(list(results.items()), class_distances(data, teacher))
-    if published is not None:
-        rows += published_rows(Path(published), dataset)
-    if show:
-        console = Console(width=None if sys.stdout.isatty() else 150)  # files and pipes have room
-        console.print(as_table(rows))
-        if sizes:
-            console.print(as_size_table(sizes))
-        if groups is not None:
-            console.print(groups.table())
-    if out is not None:
-        folder = Path(out)
-        for name, text in (("report.csv", as_csv(rows)), ("report.md", as_markdown(rows))):
-            with atomic_write(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        plot(rows, folder / "report.png")
-        if sizes:
-            write_sizes(sizes, folder)
-        if groups is not None:
-            groups.write(folder)
-        draw_all(dirs, folder)
-    return rows
-
-
-# -- reading ---------------------------------------------------------------------------------------------
-
-
-def read_results(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Evaluations in a file, or anywhere in a folder, with the files they are from.
-
-    Raises:
-        FileNotFoundError: nothing there.
-    """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is not there: vdc report takes condensed sets, result folders or files"
-        )
-    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
-    found = [(str(file), read_json(file)) for file in files]
-    found = [(name, as_bound(held) if Path(name).name == INFO else held) for name, held in found]
-    return [(name, held) for name, held in found if isinstance(held, dict) and held.get("format") == FORMAT]
-
-
-def as_bound(info: dict[str, Any]) -> dict[str, Any]:
-    """A teacher's training as one run of the full-data bound."""
-    videos = info["source"]["train"]["videos"]
-    scores = {name: {"mean": info["test"][name], "std": None} for name in ("top1", "top5", "still_top1")}
-    return {
-        "format": FORMAT,
-        "method": "full data",
-        "ipc": None,
-        "classes": info["classes"],
-        "spec": info["spec"],
-        "train_videos": videos,
-        "test_videos": info["test"]["videos"],
-        "student": info["net"],
-        "net_options": info["options"],
-        "protocol": info["recipe"]["protocol"],
-        "seeds": [info["recipe"]["seed"]],
-        **scores,
-        "reference_best": None,
-        "bytes": {"total": videos * (ClipSpec(**info["spec"]).nbytes + 1)},
-    }
-
-
-def table_rows(results: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
-    """Lines of the table, in order, with ratios to the full data."""
     full = [held for _, held in results if held["ipc"] is None and held["top1"]["mean"]]
-    bounds = {bound_key(held): held["top1"]["mean"] for held in full}
-    rows = told_apart([row_of(name, held, bounds.get(bound_key(held))) for name, held in results])
-    return sorted(set(rows), key=lambda row: (row.ipc or 0, row.method, row.labels, row.student, row.source))
-
-
-def told_apart(rows: Sequence[Row]) -> list[Row]:
-    """Name the folder beside the method where several sets of one method are alike in all else."""
-    alike: dict[tuple[Any, ...], set[str]] = {}
-    for row in rows:
-        alike.setdefault(sort_of(row), set()).add(folder_of(row))
-    several = [len(alike[sort_of(row)]) > 1 for row in rows]
-    return [
-        replace(row, method=f"{row.method} ({folder_of(row)})") if more else row
-        for row, more in zip(rows, several, strict=True)
+    known = {bound_key(held): held["top1"]["mean"] for held in full}
+    bounds = [known.get(bound_key(held)) for _, held in results]
+    kinds = [
+        (title(held), held["ipc"], held["protocol"]["labels"], student_of(held), held["protocol"]["name"])
+        for _, held in results
     ]
-
-
-def sort_of(row: Row) -> tuple[Any, ...]:
-    """What a line is of, but for the folder."""
-    return row.method, row.ipc, row.labels, row.student, row.protocol
-
-
-def folder_of(row: Row) -> str:
-    """The run's folder: `edc-1` of `runs/edc-1/condensed/evaluations/soft.json`."""
-    parts = [part for part in Path(row.source).parent.parts if part not in ("condensed", "evaluations")]
-    return parts[-1] if parts else ""
+    apart, ranking = told_apart(results, kinds), scores(results, bounds)
+    rows = [
+        row_of(name, held, setting, bound, coded_bytes(held, coded), *robust)
+        for (name, held), setting, bound, robust in zip(results, apart, bounds, ranking, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (row.ipc or 0, row.method, row.labels, row.student, row.source))
 
 
 def bound_key(held: dict[str, Any]) -> tuple[Any, ...]:
@@ -209,18 +108,31 @@ def bound_key(held: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def row_of(name: str, held: dict[str, Any], bound: float | None) -> Row:
+def row_of(
+    name: str,
+    held: dict[str, Any],
+    setting: str,
+    bound: float | None,
+    coded: int | None,
+    lrs: float | None,
+    ars: float | None,
+) -> Row:
     """One line.
 
     Args:
         name: of the file.
         held: what it holds.
+        setting: that tells it from others.
         bound: top-1 of the student on the full data.
+        coded: bytes of all training clips, coded.
+        lrs: DD-Ranking's scores.
+        ars: see `lrs`.
     """
-    best = held["reference_best"]
-    full = held["train_videos"] * ClipSpec(**held["spec"]).nbytes
+    best, total, files = held["reference_best"], held["bytes"]["total"], source_bytes(held)
+    steps, losses = held.get("steps"), held.get("final_loss")
     return Row(
         method=title(held),
+        setting=setting,
         ipc=held["ipc"],
         labels=held["protocol"]["labels"],
         student=student_of(held),
@@ -232,9 +144,14 @@ def row_of(name: str, held: dict[str, Any], bound: float | None) -> Row:
         top5_std=held["top5"]["std"],
         reference_best=None if best is None else best["top1"]["mean"],
         single_frame=held["still_top1"]["mean"],
-        bytes=held["bytes"]["total"],
-        bytes_ratio=held["bytes"]["total"] / full,
+        steps=max(steps) if steps and None not in steps else None,
+        final_loss=statistics.fmean(losses) if losses and None not in losses else None,
+        bytes=total,
+        of_source=total / files if total and files else None,
+        of_coded=total / coded if total and coded else None,
         accuracy_ratio=None if bound is None else held["top1"]["mean"] / bound,
+        lrs=lrs,
+        ars=ars,
         source=name,
     )
 
@@ -267,6 +184,7 @@ def published_row(entry: dict[str, Any]) -> Row:
     metric, ipc = entry.get("metric", "top1"), entry.get("ipc")
     return Row(**unknown | {
         "method": f"{entry['method']} (published)",
+        "setting": "",
         "ipc": ipc if isinstance(ipc, int) else None,
         "labels": str(entry.get("labels", "")),
         "student": str(entry.get("student", "")),
@@ -281,6 +199,12 @@ def published_row(entry: dict[str, Any]) -> Row:
 # -- writing ---------------------------------------------------------------------------------------------
 
 
+def name_of(row: Row, *parts: str) -> str:
+    """A line's name in pictures: its method and setting, and the `parts` asked for."""
+    words = [row.method, row.setting, *(getattr(row, part) for part in parts)]
+    return ", ".join(word for word in words if word)
+
+
 def cells(row: Row) -> dict[str, str]:
     """The table's cells of a line, in words."""
     shown = {name: "" if getattr(row, name) is None else str(getattr(row, name)) for name in HEADERS}
@@ -288,30 +212,35 @@ def cells(row: Row) -> dict[str, str]:
         value = getattr(row, name)
         if value is not None:
             shown[name] = f"{value:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
-    for name in ("reference_best", "single_frame"):
+    for name, form in (
+        ("reference_best", ".1f"), ("single_frame", ".1f"), ("lrs", ".1f"), ("ars", ".1f"), ("final_loss", ".3f"),
+        ("steps", ","), ("bytes", ","), ("accuracy_ratio", ".0%"),
+    ):  # fmt: skip
         value = getattr(row, name)
-        shown[name] = "" if value is None else f"{value:.1f}"
+        shown[name] = "" if value is None else format(value, form).replace("%", " %")
+    for name in ("of_source", "of_coded"):
+        value = getattr(row, name)
+        shown[name] = "" if value is None else f"{float(f'{100 * value:.3g}'):,g} %"
     shown["ipc"] = shown["ipc"] or "all"
-    shown["bytes"] = "" if row.bytes is None else f"{row.bytes:,}"
-    shown["bytes_ratio"] = "" if row.bytes_ratio is None else f"{100 * row.bytes_ratio:.2f} %"
-    shown["accuracy_ratio"] = "" if row.accuracy_ratio is None else f"{100 * row.accuracy_ratio:.0f} %"
     return shown
 
 
-def as_table(rows: Sequence[Row]) -> Table:
-    """The table for a terminal."""
-    table = Table()
-    for name, header in HEADERS.items():
-        table.add_column(header, justify="left" if name in ("method", "labels", "student") else "right")
-    for row in rows:
-        table.add_row(*cells(row).values())
-    return table
+def columns(rows: Sequence[Row]) -> list[str]:
+    """Names of the columns of a table: those that only some results know are shown where one does."""
+    return [name for name in HEADERS if name not in OPTIONAL or any(getattr(row, name) for row in rows)]
+
+
+def as_tables(rows: Sequence[Row], width: int) -> list[Table]:
+    """The table for a terminal of `width` columns, in several parts where it is narrow."""
+    names = columns(rows)
+    lines = [[cells(row)[name] for name in names] for row in rows]
+    return fitted([HEADERS[name] for name in names], lines, sum(name in TEXTS for name in names), width)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """The table as markdown."""
-    lines = [list(HEADERS.values()), ["---"] * len(HEADERS), *(list(cells(row).values()) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    names = columns(rows)
+    return markdown([HEADERS[name] for name in names], [[cells(row)[name] for name in names] for row in rows])
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -321,29 +250,3 @@ def as_csv(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return text.getvalue()
-
-
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """Accuracy against bytes: a line per method, labels and student; the full data is a level."""
-    from matplotlib.figure import Figure  # takes a second to import, and nothing else needs it
-
-    lines: dict[str, list[Row]] = {}
-    parts = 3 if len({row.student for row in rows}) > 1 else 2
-    for row in rows:
-        if row.bytes is not None and row.top1 is not None:
-            lines.setdefault(", ".join((row.method, row.labels, row.student)[:parts]), []).append(row)
-    figure = Figure(figsize=(9, max(4.5, 0.2 * len(lines))), layout="constrained")  # the legend is a column
-    axes = figure.add_subplot(xscale="log", xlabel="bytes stored", ylabel="top-1 (%)")
-    for number, (name, points) in enumerate(lines.items()):
-        points.sort(key=lambda row: row.bytes or 0)
-        heights = [row.top1 or 0.0 for row in points]
-        if points[0].ipc is None:
-            axes.axhline(heights[0], linestyle=":", color="grey", label=name)
-            continue
-        across, spreads = [row.bytes or 0 for row in points], [row.top1_std or 0.0 for row in points]
-        shape = "osD^v"[number // 10 % 5]  # there are ten colours
-        axes.errorbar(across, heights, spreads, marker=shape, capsize=3, label=name)
-    if lines:
-        figure.legend(loc="outside right upper", fontsize="small")
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)

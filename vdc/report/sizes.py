@@ -9,9 +9,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
+import altair as alt
 from rich.table import Table
 
 from vdc.evaluate.results import student_of
+from vdc.report.charts import Chart, labelled_lines, stacked, write_png
+from vdc.report.tables import fitted, markdown, size
 from vdc.system.files import atomic_write
 
 Kind = Literal["separate", "joined", "prefix", "multi-size", "selection"]
@@ -46,14 +49,6 @@ class Curve:
     average: float  # over sizes
     average_spread: float | None  # deviation over runs
     gain: float | None  # average minus that of C, over the sizes that both have
-
-
-def title(held: dict[str, Any]) -> str:
-    """Name of what a result is of: method, how its sizes came about, and whether it is a part of a set."""
-    parts = [held["method"], "" if held.get("sizes", "plain") == "plain" else held["sizes"]]
-    whole = held.get("stored_ipc", held["ipc"])
-    parts.append("" if whole == held["ipc"] else f"first of {whole}")
-    return ", ".join(part for part in parts if part)
 
 
 # -- curves ----------------------------------------------------------------------------------------------
@@ -164,15 +159,10 @@ def with_spread(value: float, spread: float | None) -> str:
     return f"{value:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
-def as_table(found: Sequence[Curve]) -> Table:
-    """The table for a terminal."""
+def as_tables(found: Sequence[Curve], width: int) -> list[Table]:
+    """The table for a terminal of `width` columns, in several parts where it is narrow."""
     header, *rest = lines(found)
-    table = Table(title="top-1 % by items per class")
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i < 4 else "right")
-    for line in rest:
-        table.add_row(*line)
-    return table
+    return fitted(header, rest, 4, width, "top-1 % by items per class")
 
 
 def write(found: Sequence[Curve], folder: Path) -> None:
@@ -186,36 +176,42 @@ def write(found: Sequence[Curve], folder: Path) -> None:
         for line in zip(one.sizes, one.top1, one.spread, one.bytes, strict=True):
             writer.writerow(["" if value is None else value for value in (*fixed, *line)])
     header, *rest = lines(found)
-    table = [header, ["---"] * len(header), *rest]
-    markdown = "".join(f"| {' | '.join(line)} |\n" for line in table)
-    for name, content in (("sizes.csv", text.getvalue()), ("sizes.md", markdown)):
+    for name, content in (("sizes.csv", text.getvalue()), ("sizes.md", markdown(header, rest))):
         with atomic_write(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    plot(found, folder / "sizes.png")
+    write_png(
+        stacked([chart.properties(title=title) for title, chart in charts(found)]), folder / "sizes.png"
+    )
 
 
-def plot(found: Sequence[Curve], path: Path) -> None:
-    """A panel per learnt method, with the selection methods beside: accuracy, and dashed the bytes of all sizes."""
-    from matplotlib.figure import Figure  # takes a second to import, and nothing else needs it
-
+def charts(found: Sequence[Curve]) -> list[tuple[str, Chart]]:
+    """Charts of the learnt methods of which several curves, or selection methods beside, can be compared."""
     learnt = [one for one in found if one.kind != "selection"]
-    panels = list(dict.fromkeys(group_of(one) for one in learnt or found))
-    figure = Figure(figsize=(6 * len(panels), 4.5), layout="constrained")
-    for axes, group in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        beside = axes.twinx()
+    made = []
+    for group in dict.fromkeys(group_of(one) for one in learnt or found):
         shown = [one for one in found if group_of(one) == group]
         shown += [one for one in found if one not in shown and one.kind == "selection"]
-        for one in shown:
-            name = KINDS[one.kind] if one.kind != "selection" else f"{one.method}: selection order"
-            line = axes.errorbar(
-                one.sizes, one.top1, [s or 0.0 for s in one.spread], marker="o", capsize=3, label=name
-            )
-            beside.plot(one.sizes, one.bytes, linestyle="--", linewidth=0.8, color=line[0].get_color())
-        axes.set(title=", ".join(group[:3]), xlabel="items per class", ylabel="top-1 (%)")
-        beside.set(ylabel="bytes stored for all sizes up to here (dashed)", yscale="log")
-        axes.legend(fontsize="small")
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        if len(shown) < 2:
+            continue  # one line says no more than the chart of bytes
+        points = [point for one in shown for point in points_of(one)]
+        x = alt.X("x:Q", title="items per class", axis=alt.Axis(tickMinStep=1, format="d"),
+                  scale=alt.Scale(padding=14, nice=False))  # fmt: skip
+        made.append((", ".join(group[:3]), labelled_lines(points, x, greys="Random")))
+    return made
+
+
+def points_of(one: Curve) -> Iterator[dict[str, Any]]:
+    """A curve's points, with what they take on disk."""
+    name = KINDS[one.kind] if one.kind != "selection" else f"{one.method}: selection order"
+    for n, top1, spread, stored in zip(one.sizes, one.top1, one.spread, one.bytes, strict=True):
+        edges = {"low": top1 - (spread or 0), "high": top1 + (spread or 0)}
+        yield {
+            "name": name,
+            "x": n,
+            "top1": top1,
+            **edges,
+            "items": f"{size(stored)} for all sizes up to {n}",
+        }
 
 
 def group_of(one: Curve) -> Group:

@@ -1,0 +1,140 @@
+"""What runs have written: evaluations, teachers as bounds of the full data, and coded sizes of training clips."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vdc.condensed.manifest import MANIFEST
+from vdc.evaluate.results import FORMAT
+from vdc.nets.teacher import INFO
+from vdc.system.files import read_json
+
+Result = tuple[str, dict[str, Any]]  # file, and the evaluation it holds
+CODED = "vdc coded clips"  # format of the file that `vdc.report.coded` writes
+
+
+def read_jsons(path: Path) -> list[tuple[str, Any]]:
+    """The content of a JSON file, or of all in a folder, with their names.
+
+    Raises:
+        FileNotFoundError: nothing there.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not there: vdc report takes condensed sets, result folders or files"
+        )
+    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
+    return [(str(file), read_json(file)) for file in files]
+
+
+def read_results(path: Path) -> list[Result]:
+    """Evaluations in a file, or anywhere in a folder, with the files they are from.
+
+    Raises:
+        FileNotFoundError: nothing there.
+    """
+    found = [(name, as_bound(held) if Path(name).name == INFO else held) for name, held in read_jsons(path)]
+    return [
+        (name, upgraded(held))
+        for name, held in found
+        if isinstance(held, dict) and held.get("format") == FORMAT
+    ]
+
+
+def read_all(dirs: Sequence[str]) -> list[Result]:
+    """Evaluations in several places, each once.
+
+    Raises:
+        FileNotFoundError: a place that is not there, or no evaluations at all.
+    """
+    found = {file: held for name in dirs for file, held in read_results(Path(name))}
+    if not found:
+        raise FileNotFoundError(
+            f"no evaluations in {', '.join(dirs)}: make some with `vdc evaluate --condensed DIR`"
+        )
+    return list(found.items())
+
+
+def read_coded(dirs: Sequence[str]) -> list[dict[str, Any]]:
+    """Sizes of coded training clips that lie beside the results."""
+    jsons = [held for name in dirs for _, held in read_jsons(Path(name))]
+    return [held for held in jsons if isinstance(held, dict) and held.get("format") == CODED]
+
+
+def find_sets(dirs: Sequence[str]) -> list[Path]:
+    """Folders of the condensed sets in some places, each once; a set's random twin comes after it."""
+    found = [
+        path.parent for name in dirs if Path(name).is_dir() for path in sorted(Path(name).rglob(MANIFEST))
+    ]
+    return sorted(dict.fromkeys(found), key=lambda path: (path.name.startswith("random_twin"), str(path)))
+
+
+def as_bound(info: dict[str, Any]) -> dict[str, Any]:
+    """A teacher's training as one run of the full-data bound."""
+    test = info["test"]
+    scores = {name: {"mean": test[name], "std": None} for name in ("top1", "top5", "still_top1")}
+    once = {name: [test[name]] for name in ("steps", "final_loss", "correct") if test.get(name) is not None}
+    return {
+        "format": FORMAT,
+        "method": "full data",
+        "ipc": None,
+        "classes": info["classes"],
+        "spec": info["spec"],
+        "train_videos": info["source"]["train"]["videos"],
+        "test_videos": test["videos"],
+        "student": info["net"],
+        "net_options": info["options"],
+        "protocol": info["recipe"]["protocol"],
+        "seeds": [info["recipe"]["seed"]],
+        **scores,
+        **once,
+        "reference_best": None,
+        "bytes": {"total": None},
+        "source": info["source"],
+        "test_data": {"videos": info["source"].get("test")},
+    }
+
+
+def upgraded(held: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation with the bytes of its source files; those of before version 0.2 counted raw pixels.
+
+    A student of the full data reads the source files, so their bytes are what it needs.
+    """
+    if held["ipc"] is not None:
+        return held
+    files = source_bytes(held)
+    labels = held["train_videos"]
+    total = None if files is None else files + labels
+    return held | {"bytes": {"clips": files, "labels": labels, "total": total}}
+
+
+def source_bytes(held: dict[str, Any]) -> int | None:
+    """Bytes of the training files that a result's set was made from, `None` where it does not say."""
+    train = (held.get("source") or {}).get("train")
+    return train.get("bytes") if isinstance(train, dict) else None
+
+
+def coded_bytes(held: dict[str, Any], coded: Sequence[dict[str, Any]]) -> int | None:
+    """Bytes of all training clips of a result, coded at the size of its items; `None` where nobody made them.
+
+    Args:
+        held: the result.
+        coded: from `read_coded`.
+    """
+    train = (held.get("source") or {}).get("train")
+    if not isinstance(train, dict):
+        return None
+    spec, digest = held["spec"], train.get("sha256")
+    wanted = [digest, spec["stored_frames"] or spec["frames"], spec["size"], spec.get("stride")]
+    fitting = [
+        one["bytes"] for one in coded if [one[k] for k in ("train", "frames", "size", "stride")] == wanted
+    ]
+    return int(fitting[0]) if fitting else None
+
+
+def title(held: dict[str, Any]) -> str:
+    """Name of what a result is of: method, how its sizes came about, and whether it is a part of a set."""
+    parts = [held["method"], "" if held.get("sizes", "plain") == "plain" else held["sizes"]]
+    whole = held.get("stored_ipc", held["ipc"])
+    parts.append("" if whole == held["ipc"] else f"first of {whole}")
+    return ", ".join(part for part in parts if part)
