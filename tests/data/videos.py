@@ -22,15 +22,18 @@ def write(
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
     noise: bool = False,
+    settings: dict[str, str] | None = None,
 ) -> Path:
     """A video of flat frames: red tells the frame, green the video. Lossless unless `codec` is another.
 
-    `times`: of the frames in milliseconds, for a variable frame rate; `noise`: in blue, makes a file large.
+    `times`: of the frames in milliseconds, for a variable frame rate; `noise`: in blue, makes a file large; `settings`:
+    of the encoder, in place of x264's.
     """
     dice = np.random.default_rng(0)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container or {}) as file:
-        settings = {"crf": "0", "preset": "ultrafast", "bf": "2", **(options or {})}
+        settings = {"crf": "0", "preset": "ultrafast", "bf": "2"} if settings is None else settings
+        settings = {**settings, **(options or {})}
         stream = file.add_stream(codec, rate=25, options=settings)
         stream.height, stream.width = size
         stream.pix_fmt, stream.gop_size, stream.thread_count = pixels, gop, 1
@@ -59,6 +62,15 @@ def tags(frames: Tensor) -> list[int]:
 
 
 def in_order(path: Path) -> np.ndarray:
-    """All frames, decoded from first to last without a seek, (T, H, W, C)."""
-    with av.open(str(path)) as file:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+    """All frames, decoded from first to last without a seek, (T, H, W, C): what a player shows."""
+    shown = []
+    with av.open(str(path), metadata_errors="replace") as file:
+        stream = file.streams.best("video")
+        started = False
+        for packet in file.demux(stream):
+            started = started or packet.is_keyframe
+            try:
+                shown += [frame.to_ndarray(format="rgb24") for frame in packet.decode()]
+            except av.InvalidDataError:  # players pass over what refers to frames that were cut off
+                assert not started
+    return np.stack(shown)

@@ -1,10 +1,10 @@
 """Transcode a set of videos once, to small frames and short groups of pictures: cheap to decode at random."""
 
-import itertools
 import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +20,15 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from vdc.data.folders import ANNOTATIONS, VIDEOS, LeftOut, has_suffix, walk
-from vdc.data.prepared_lists import LISTS, account, copies, copy_lists, describe
-from vdc.data.reader import WHOLE, BadVideo
-from vdc.data.text import printable
+from vdc.data.folders import VIDEOS
+from vdc.data.readers.base import BadVideo
+from vdc.data.readers.container import orientation, upright
+from vdc.data.readers.pyav import VideoFile
 from vdc.system.files import atomic_write, write_json
 from vdc.system.mp4 import encode
 
 JOURNAL, REPORT = "prepare.jsonl", "prepare.json"
+LISTS = frozenset((".txt", ".csv", ".json"))
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.mp4")  # an unfinished file of a killed run, see `atomic_write`
 
 
@@ -47,39 +48,6 @@ class Job(NamedTuple):
     settings: Settings
 
 
-def _frames(container: Any, path: Path) -> Iterator[av.VideoFrame]:
-    """Every frame of a video.
-
-    Raises:
-        BadVideo: it holds none, a damaged one, or much fewer than it claims.
-    """
-    stream = container.streams.video[0]
-    count = 0
-    try:
-        for frame in container.decode(stream):
-            if frame.is_corrupt:
-                raise BadVideo(f"{path}: frame {count} is damaged")
-            yield frame
-            count += 1
-    except (av.FFmpegError, OSError) as error:
-        raise BadVideo(f"{path}: frame {count} cannot be decoded: {error.strerror}") from error
-    if count < max(1, WHOLE * stream.frames):
-        raise BadVideo(f"{path}: cut off, it holds {count} of the {stream.frames} frames it claims")
-
-
-def _open(path: Path) -> Any:
-    """An open container with a video stream, decoded by one thread: files run beside one another."""
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise BadVideo(f"{path}: cannot be opened: {error.strerror}") from error
-    if not container.streams.video:
-        container.close()
-        raise BadVideo(f"{path}: no video stream")
-    container.streams.video[0].codec_context.thread_count = 1
-    return container
-
-
 def scaled(height: int, width: int, short_side: int) -> tuple[int, int]:
     """Height and width, even, of a frame whose short side becomes `short_side`; none grows."""
     share = min(1.0, short_side / min(height, width))
@@ -88,10 +56,9 @@ def scaled(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 def _upright(frame: av.VideoFrame) -> av.VideoFrame:
     """A frame as players show it: what is written says nothing of a camera held sideways."""
-    if not (turns := round(frame.rotation / 90) % 4):
+    if not any(turns := orientation(frame)):
         return frame
-    pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
-    return av.VideoFrame.from_ndarray(pixels.astype(np.uint8, order="C"))
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(upright(frame.to_ndarray(format="rgb24"), *turns)))
 
 
 def transcode(job: Job) -> int:
@@ -103,17 +70,15 @@ def transcode(job: Job) -> int:
     Raises:
         BadVideo: the source cannot be read to its end.
     """
-    with _open(job.source) as container:
-        stream = container.streams.video[0]
-        rate = Fraction(stream.average_rate or stream.guessed_rate or 25).limit_denominator(1001)
-        frames = map(_upright, _frames(container, job.source))
-        first = next(frames)
-        size = scaled(first.height, first.width, job.settings.short_side)
-        # without B-frames and arithmetic coding: a few bytes more, decoded faster
-        options = {"bf": "0", "tune": "fastdecode", "preset": "veryfast"}
-        options |= {"crf": str(job.settings.crf), "g": str(job.settings.gop)}
-        with atomic_write(job.target) as temporary:
-            return encode(temporary, itertools.chain([first], frames), size, rate, options)
+    video = VideoFile(str(job.source))
+    frames = map(_upright, video.frames())
+    first = next(frames)
+    size = scaled(first.height, first.width, job.settings.short_side)
+    # without B-frames and arithmetic coding: a few bytes more, decoded faster
+    options = {"bf": "0", "tune": "fastdecode", "preset": "veryfast"}
+    options |= {"crf": str(job.settings.crf), "g": str(job.settings.gop)}
+    with atomic_write(job.target) as temporary:
+        return encode(temporary, chain([first], frames), size, video.rate.limit_denominator(1001), options)
 
 
 def _die_with_parent() -> None:
@@ -162,27 +127,24 @@ def _run(jobs: dict[str, Job], workers: int) -> Iterator[tuple[str, int | BadVid
         pool.shutdown(cancel_futures=True)
 
 
-def _sources(root: Path, out: Path) -> tuple[dict[str, Path], list[Path], LeftOut]:
-    """Videos below `root`, by the relative path they are written to; list files; and what is left out."""
+def _sources(root: Path, out: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Videos below `root`, by the relative path they are written to, and list files; no hidden ones."""
     videos: dict[str, Path] = {}
-    lists, left = list[Path](), LeftOut()
-    for folder, folders, files in walk(root):
-        folders[:] = [name for name in folders if (folder / name).resolve() != out]
-        notes = any(part.casefold() in ANNOTATIONS for part in folder.relative_to(root).parts)
-        for path in (folder / name for name in files):
-            if path.suffix.lower() in LISTS:
-                lists.append(path)
-            elif notes or not has_suffix(path.name):
-                left.add(path, "in a folder of annotations" if notes else None)
-            else:
+    lists = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        visible = (name for name in sorted(folders) if not name.startswith("."))
+        folders[:] = [name for name in visible if Path(folder, name).resolve() != out]
+        for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
+            if path.suffix.lower() in VIDEOS:
                 target = str(path.relative_to(root).with_suffix(".mp4"))
                 if target in videos:
                     raise ValueError(f"{path} and {videos[target]} would both become {target}: rename one")
                 videos[target] = path
+            elif path.suffix.lower() in LISTS:
+                lists.append(path)
     if not videos:
-        found = f"; left out: {left}" if left else ""
-        raise ValueError(f"--root {root} holds no videos ({', '.join(sorted(VIDEOS))}){found}")
-    return videos, lists, left
+        raise ValueError(f"--root {root} holds no videos ({', '.join(sorted(VIDEOS))})")
+    return videos, lists
 
 
 def _stamp(path: Path) -> list[int]:
@@ -218,6 +180,14 @@ def _clean(out: Path) -> None:
     for path in out.rglob(".*.mp4"):
         if LEFTOVER.fullmatch(path.name):
             path.unlink()
+
+
+def _copy_lists(lists: Sequence[Path], root: Path, out: Path) -> None:
+    """Copy list files to the same place, or to the top where they come from elsewhere."""
+    for path in lists:
+        target = out / (path.relative_to(root) if path.is_relative_to(root) else path.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def _check(root: Path, out: Path, lists: Sequence[Path], settings: Settings) -> None:
@@ -259,8 +229,7 @@ def prepare(
         lists: list files outside `root` to copy to the top of `out`.
 
     Returns:
-        The report: counts of videos, `written` now and `kept` from before, `failed` with path and reason; what was
-        `left_out`, by suffix; and of every list how many of its lines have a video, and why others have none.
+        The report: counts of videos, `written` now and `kept` from before, `failed` with path and reason.
 
     Raises:
         FileNotFoundError: no such folder or list.
@@ -270,12 +239,11 @@ def prepare(
     source, target, settings = Path(root).resolve(), Path(out).resolve(), Settings(short_side, gop, crf)
     elsewhere, started = [Path(path).resolve() for path in lists], time.monotonic()
     _check(source, target, elsewhere, settings)
-    videos, found, left = _sources(source, target)
-    listings = copies([*found, *elsewhere], source, target)
+    videos, found = _sources(source, target)
     done = _journal(target, settings)
     target.mkdir(parents=True, exist_ok=True)
     _clean(target)
-    copy_lists(listings)
+    _copy_lists([*found, *elsewhere], source, target)
     stamps = {name: _stamp(path) for name, path in videos.items()}
     jobs = {
         name: Job(path, target / name, settings)
@@ -283,8 +251,6 @@ def prepare(
         if done.get(name) != stamps[name] or not (target / name).is_file()
     }
     failed = _write(jobs, stamps, target / JOURNAL, settings, workers)
-    reasons = {entry["path"]: entry["reason"] for entry in failed}
-    missing = {name: reasons[str(path)] for name, path in videos.items() if str(path) in reasons}
     report = {
         "root": str(source),
         "settings": settings._asdict(),
@@ -292,8 +258,6 @@ def prepare(
         "written": len(jobs) - len(failed),
         "kept": len(videos) - len(jobs),
         "failed": failed,
-        "left_out": left.counts(),
-        "lists": account(list(listings.values()), target, missing),
         "bytes": {
             "before": sum(stamp[0] for stamp in stamps.values() if stamp),
             "after": sum((target / name).stat().st_size for name in videos if (target / name).is_file()),
@@ -301,7 +265,7 @@ def prepare(
         "seconds": round(time.monotonic() - started, 1),
     }
     write_json(target / REPORT, report)
-    _print(report, target, str(left))
+    _print(report, target)
     return report
 
 
@@ -326,14 +290,12 @@ def _write(
     return sorted(failed, key=lambda entry: entry["path"])
 
 
-def _print(report: dict[str, Any], out: Path, left: str) -> None:
+def _print(report: dict[str, Any], out: Path) -> None:
     """A summary for people."""
     before, after = (report["bytes"][key] / 1e6 for key in ("before", "after"))
     ready = report["written"] + report["kept"]
-    told = [f"{ready} of {report['videos']} videos are ready in {out}: {before:.1f} MB became {after:.1f} MB"]
-    told += [f"could not be read: {entry['reason']}" for entry in report["failed"][:10]]
+    print(f"{ready} of {report['videos']} videos are ready in {out}: {before:.1f} MB became {after:.1f} MB")
+    for entry in report["failed"][:10]:
+        print(f"could not be read: {entry['reason']}")
     if len(report["failed"]) > 10:
-        told.append(f"and {len(report['failed']) - 10} more: see {out / REPORT}")
-    if left:
-        told.append(f"left out, as no videos by their names: {left}")
-    print("\n".join(map(printable, [*told, *describe(report["lists"])])))
+        print(f"and {len(report['failed']) - 10} more: see {out / REPORT}")

@@ -1,11 +1,9 @@
 """DREAM: IDC on the real clips that cover their class."""
 
-from typing import Any
+from typing import Any, Literal
 
-from vdc.methods.base.options import RealClips
 from vdc.methods.idc import IDC
-
-REPRESENTATIVE = RealClips("dream", interval=10)
+from vdc.spec import ClipSpec
 
 
 class DREAM(IDC):
@@ -15,13 +13,20 @@ class DREAM(IDC):
     (lyq312318224/DREAM@595e3c1). Items start from random clips, the authors' from representatives.
 
     Args:
+        num_classes: K, linked from the data.
+        spec: stored and seen clip shapes, linked from the data.
+        sampling: as `Classwise`.
+        dream_interval: likewise.
         options: see `IDC`.
     """
 
     def __init__(
         self,
-        *args: Any,
-        real: RealClips = REPRESENTATIVE,
+        num_classes: int,
+        spec: ClipSpec,
+        *,
+        sampling: Literal["random", "dream"] = "dream",
+        dream_interval: int = 10,
         **options: Any,
     ) -> None:
-        super().__init__(*args, real=real, **options)
+        super().__init__(num_classes, spec, sampling=sampling, dream_interval=dream_interval, **options)

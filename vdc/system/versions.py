@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 PACKAGES = (
-    "vdcondense",
+    "vdc",
     "torch",
     "torchvision",
     "lightning",
@@ -16,7 +16,6 @@ PACKAGES = (
     "av",
     "decord",
 )
-NAMES = {"vdcondense": "vdc"}  # distribution -> what it is called in artefacts
 
 
 def versions() -> dict[str, str]:
@@ -25,7 +24,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "device": device}
     for name in PACKAGES:
         try:
-            found[NAMES.get(name, name)] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:
             continue
     return found

@@ -1,0 +1,1 @@
+"""How frames come off the disk: one file per decoder behind one contract."""
