@@ -3,6 +3,8 @@
 import pytest
 import torch
 from lightning.pytorch import Callback
+from vdc.methods.base.options import Network
+from vdc.methods.base.prefixes import MultiSize
 
 from tests.methods.test_mtt import make_experts
 from tests.methods.tiny import SPEC, K, fit, make_teacher, toy
@@ -27,8 +29,6 @@ from vdc.methods import (
     SRe2L,
 )
 from vdc.methods.base.multisize import MatchPrefixes
-from vdc.methods.base.options import Network
-from vdc.methods.base.prefixes import MultiSize
 
 pytestmark = [
     pytest.mark.gpu,
