@@ -1,5 +1,6 @@
 """A network of 500 weights, videos in memory, and a condensed set: what evaluation needs and no more."""
 
+from copy import copy
 from functools import partial
 
 import pytest
@@ -51,6 +52,7 @@ class Videos(LightningDataModule):
         self.frames[..., 0] = (self.frames[..., 0] // 4 + 60 * self.labels.view(-1, 1, 1, 1, 1)).byte()
 
         self.test_clips, self.short_video = clips, "dense"
+        self.asked = []  # of all copies
 
     def fingerprint(self):
         splits = {
@@ -58,8 +60,12 @@ class Videos(LightningDataModule):
         }
         return {**splits, "decoder": "none", "load_size": [16, 16], "skipped": []}
 
-    def test_at_random(self, passes):
-        self.passes = passes
+    def with_(self, **changes):
+        self.asked.append(changes)
+        other = copy(self)
+        for name, value in changes.items():
+            setattr(other, name, value)
+        return other
 
     def sample(self, per_class, seed):
         clips = to_clips(self.frames[:, 0]).unflatten(0, (K, -1))

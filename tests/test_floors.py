@@ -77,7 +77,6 @@ def test_imports_go_down(module):
     assert not wrong, f"{module} on floor {FLOOR[own]} ({own}) imports {wrong}"
 
 
-@pytest.mark.xfail(reason="the condenser still knows multi-size")
 def test_no_circles():
     assert circle({m: found - {m} for m, found in GRAPH.items()}) is None
 

@@ -31,15 +31,15 @@ def fit(name, out, *more):
 
 def test_one_run_every_size(world, monkeypatch, capsys):
     monkeypatch.chdir(world)
-    plan = ["--model.multisize.interval", "2", "--model.multisize.average", "1"]
-    multi = fit("multisize_dm", "multi", "--model.ipc", "2", *plan, "--model.multisize.classwise", "true")
+    plan = ["--multisize.interval", "2", "--multisize.average", "1"]
+    multi = fit("multisize_dm", "multi", "--model.ipc", "2", *plan, "--multisize.classwise", "true")
     plain = fit("dm", "plain", "--model.ipc", "2")
     ones = [fit("dm", f"one{seed}", "--seed_everything", str(seed)) for seed in (0, 1)]
     main(["join", *ones, "--out", "joined"])
     assert load("joined").ipc == 2
     assert load("joined").manifest["learnt"] == {"joined": 2, "seeds": [0, 1]}
     assert load(multi).manifest["learnt"]["multisize"]["classwise"] is True
-    assert load(multi).manifest["config"]["model"]["init_args"]["multisize"]["interval"] == 2
+    assert load(multi).manifest["config"]["multisize"]["interval"] == 2
     for folder in (multi, plain, "joined"):
         main(["evaluate", "--condensed", folder, "--ipc", "1", "2", *QUIET])
     main(["evaluate", "--condensed", ones[0], "--name", "one", *QUIET])
@@ -65,8 +65,8 @@ def test_wrong_sizes_and_keys_are_one_line(world, monkeypatch, capsys):
     monkeypatch.chdir(world)
     config = ["fit", "--config", "multisize_dm_grid.yaml", *SMALL]
     refused = [
-        ([*config, "--model.multisize.intervall", "5"], "interval"),
-        ([*config, "--model.multisize.average", "20"], "multisize.average 20"),
+        ([*config, "--multisize.intervall", "5"], "interval"),
+        ([*config, "--multisize.average", "20"], "multisize.average 20"),
     ]
     for args, words in refused:
         with pytest.raises(SystemExit) as stop:

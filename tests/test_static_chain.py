@@ -42,7 +42,7 @@ def test_stills_start_a_static_dynamic_set_that_is_evaluated_shown_and_exported(
 
 def test_frepo_takes_the_first_still_of_each_class(stills):
     made = fit(
-        "s2d_frepo", *STILLS, "--trainer.max_steps", "1", "--model.pool", "1", "--data.batch_size", "4"
+        "s2d_frepo", *STILLS, "--trainer.max_steps", "1", "--model.pool_size", "1", "--data.batch_size", "4"
     )
     assert made.tensors["motions"].shape == (10, 1, 8, 44, 44)
     assert torch.equal(made.tensors["stills"][:, 0], stills.tensors["videos"][::2, 0])

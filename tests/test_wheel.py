@@ -12,13 +12,15 @@ ROOT = Path(__file__).parent.parent
 def test_configs_are_found_from_the_wheel(tmp_path):
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
-    (wheel,) = tmp_path.glob("vdc-*.whl")
+    (wheel,) = tmp_path.glob("vdcondense-*.whl")
     site, empty = tmp_path / "site", tmp_path / "empty"
     zipfile.ZipFile(wheel).extractall(site)
     empty.mkdir()
     shipped = {path.name for path in (site / "vdc" / "configs").rglob("*.yaml")}
     assert shipped == {path.name for path in (ROOT / "configs").rglob("*.yaml")}
     assert len(shipped) > 10
+    assert (site / "vdc" / "py.typed").is_file()
+    assert list(site.glob("*.dist-info/licenses/LICENSE"))
 
     code = "import vdc.cli.commands as c; print(c.__file__); print(c.find_config('rded_toy'))"
     out = subprocess.run(

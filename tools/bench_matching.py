@@ -25,12 +25,13 @@ from torch import Tensor
 
 from vdc.data import RealData
 from vdc.methods import DM
+from vdc.methods.base.options import Network
 from vdc.nets import build
 from vdc.ops.augment import centre_boxes
 from vdc.ops.match import mean_distance
 from vdc.spec import ClipSpec, RawBatch
 
-NET: dict[str, Any] = {"net": "minic3d", "net_options": {"norm": "in"}}
+NET: dict[str, Any] = {"net": Network("minic3d", {"norm": "in"})}
 STEPS, ROUNDS = 4, 3
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -18,15 +18,17 @@ from bench_matching import Clock
 from lightning.pytorch import Trainer
 
 from vdc.data.toy import ToyData
-from vdc.methods import DATM, DC, DM, IDC, MTT, Condenser, FRePo, Statistics
+from vdc.methods import DATM, DC, DM, EDC, IDC, MTT, FRePo, Learner
 from vdc.methods.base import multisize
-from vdc.methods.base.multisize import MultiSize, Prefixes
+from vdc.methods.base.multisize import MatchPrefixes
+from vdc.methods.base.options import Network
+from vdc.methods.base.prefixes import MultiSize, Prefixes
 from vdc.nets import build, save_teacher
 from vdc.nets.experts import Recorder, describe
 from vdc.spec import ClipSpec
 from vdc.system.files import write_json
 
-NET: dict[str, Any] = {"net": "minic3d", "net_options": {"norm": "in", "dropout": 0.0, "width": 0.5}}
+NET = Network("minic3d", {"norm": "in", "dropout": 0.0, "width": 0.5})
 AIMS = {"dm": 1.15}  # others 2
 METHODS = ("dm", "dc", "idc", "frepo", "edc", "mtt", "datm")
 
@@ -43,7 +45,7 @@ class Middle(Prefixes):
 
 def made(folder: Path, data: ToyData, spec: ClipSpec) -> tuple[str, str]:
     """Folders of experts and of a teacher, with random weights."""
-    net = build("minic3d", data.num_classes, spec, **NET["net_options"])
+    net = NET.build(data.num_classes, spec)
     recorder = Recorder(folder / "experts/0.partial", net, 2, "fp32")
     for epoch in range(3):
         net.reset_parameters("default", torch.Generator().manual_seed(epoch))
@@ -57,16 +59,16 @@ def made(folder: Path, data: ToyData, spec: ClipSpec) -> tuple[str, str]:
 
 def condenser(
     name: str, data: ToyData, spec: ClipSpec, ipc: int, judges: tuple[str, str], **given: Any
-) -> Condenser:
+) -> Learner:
     """A method as in its config for small sets."""
     given |= {"ipc": ipc, "optimizer": partial(torch.optim.Adam, lr=0.02)}
     stretch = {"experts": judges[0], "syn_steps": 5, "max_start_epoch": 1, "step_size": 0.1}
     makers = {
-        "dm": partial(DM, **NET),
-        "dc": partial(DC, **NET, outer=1, inner=1),
-        "idc": partial(IDC, **NET, outer=10, inner=2, init="noise"),
-        "frepo": partial(FRePo, **NET),
-        "edc": partial(Statistics, teachers=[judges[1]]),
+        "dm": partial(DM, net=NET),
+        "dc": partial(DC, net=NET, outer=1, inner=1),
+        "idc": partial(IDC, net=NET, outer=10, inner=2, init="noise"),
+        "frepo": partial(FRePo, net=NET),
+        "edc": partial(EDC, teachers=[judges[1]]),
         "mtt": partial(MTT, **stretch, batch_syn=2 * data.num_classes),
         "datm": partial(DATM, **stretch, batch_syn=2 * data.num_classes),
     }
@@ -78,12 +80,13 @@ def step(name: str, plan: MultiSize | None, args: argparse.Namespace, *given: An
     data, spec, judges = given
     steps = args.interval + args.average
     limit = {} if name in ("mtt", "datm", "frepo") else {"iterations": steps}
-    model = condenser(name, data, spec, args.ipc, judges, multisize=plan, **limit)
+    model = condenser(name, data, spec, args.ipc, judges, **limit)
     model.on_fit_end = lambda: None  # type: ignore[method-assign]
     clock = Clock()
+    sizes = [] if plan is None else [MatchPrefixes(plan)]
     Trainer(
         logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-        accelerator="gpu" if args.device == "cuda" else "cpu", devices=1, callbacks=[clock],
+        accelerator="gpu" if args.device == "cuda" else "cpu", devices=1, callbacks=[*sizes, clock],
         max_steps=steps, use_distributed_sampler=False,
     ).fit(model, datamodule=data)  # fmt: skip
     return statistics.fmean(clock.seconds[-args.interval :])

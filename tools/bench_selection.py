@@ -79,7 +79,7 @@ def real(root: Path, spec: ClipSpec) -> RealData:
 def loading(raw: Path, small: Path, spec: ClipSpec) -> None:
     """Rows 1 and 2: our loader against a bare decord loop on the same frames, and raw against prepared files."""
     data, first = real(small, spec), real(raw, spec)
-    clips = data.loader("shuffled").dataset
+    clips = data.shuffled().dataset
     side = data.load_size[0]
     wanted = [
         (v.path, clips._indices(100, [0], [torch.Generator().manual_seed(i)]))
@@ -90,9 +90,7 @@ def loading(raw: Path, small: Path, spec: ClipSpec) -> None:
         for path, indices in wanted:
             VideoReader(path, width=side, height=side, num_threads=1).get_batch(indices).asnumpy()
 
-    ours, theirs, slow = turns(
-        lambda: list(data.loader("shuffled")), bare, lambda: list(first.loader("shuffled"))
-    )
+    ours, theirs, slow = turns(lambda: list(data.shuffled()), bare, lambda: list(first.shuffled()))
     many = len(wanted)
     say(
         "clip from a prepared file: vdc | bare decord loop",
@@ -185,7 +183,7 @@ def rded(root: Path, spec: ClipSpec) -> None:
     """Row 4: where RDED's pass spends its time, per 100 candidates."""
     data, net = real(root, spec), build("minic3d", 2, spec).eval()
     decode, transform, score, count = 0.0, 0.0, 0.0, 0
-    batches = iter(data.loader("every_clip", batch_size=80))
+    batches = iter(data.with_(batch_size=80).every_clip())
     with torch.no_grad():
         while True:
             start = time.perf_counter()

@@ -27,6 +27,7 @@ from lightning.pytorch import Trainer
 
 from vdc.condensed.memory import Pixels, StaticDynamic
 from vdc.methods import DM, MTT, Condenser
+from vdc.methods.base.options import Network
 from vdc.nets import build
 from vdc.nets.experts import Recorder, describe
 from vdc.spec import ClipSpec
@@ -101,12 +102,12 @@ def case(name: str, args: argparse.Namespace) -> dict[str, Any]:
     method, stored = name.split()
     spec, device = ClipSpec(frames=args.frames, size=args.size), args.device
     data = InMemory(args.classes, args.per_class, spec)
-    given: dict[str, Any] = {"ipc": args.ipc, "init": "noise", "net": "minic3d"}
+    given: dict[str, Any] = {"ipc": args.ipc, "init": "noise"}
     given["memory"] = Pixels if stored == "Pixels" else partial(StaticDynamic, lr_integrator=1e-5)
     given["optimizer"] = partial(torch.optim.SGD, lr=1e-3, momentum=0.5)
     with tempfile.TemporaryDirectory() as folder:
         if method == "DM":
-            model: Condenser = DM(args.classes, spec, iterations=STEPS, net_options=NET, **given)
+            model: Condenser = DM(args.classes, spec, iterations=STEPS, net=Network("minic3d", NET), **given)
         else:
             experts = make_experts(Path(folder), data.classes, spec)
             model = MTT(args.classes, spec, experts, syn_steps=args.syn_steps, max_start_epoch=1, **given)
@@ -126,7 +127,7 @@ def rendering(args: argparse.Namespace) -> dict[str, float]:
     """Seconds to render all slots and bring a gradient back, at once and one at a time."""
     spec = ClipSpec(frames=args.frames, size=args.size)
     memory = StaticDynamic(args.classes, args.slots // args.classes or 1, spec, lr_static=1.0).to(args.device)
-    memory.initialise(torch.randn(args.classes, memory.wants, 3, 1, args.size, args.size))
+    memory.initialise(torch.randn(args.classes, memory.init_clips_per_class, 3, 1, args.size, args.size))
     rows = torch.arange(len(memory), device=args.device)
 
     def at_once() -> list[torch.Tensor]:

@@ -22,7 +22,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from vdc.data import RealData
-from vdc.methods import Statistics
+from vdc.methods import EDC
 from vdc.nets import build, load_teacher, save_teacher
 from vdc.ops.augment import full_boxes
 from vdc.ops.losses import ce
@@ -82,8 +82,8 @@ def ours(
     teacher: str, classes: int, ipc: int, block: int, spec: ClipSpec, device: str, processes: int = 1
 ) -> list[float]:
     """Seconds of the steps, the first of which also warms up."""
-    options: dict[str, Any] = {"iterations": STEPS + 1, "init": "noise", "block": block}
-    model = Statistics(classes, spec, [teacher], ipc, **options)
+    options: dict[str, Any] = {"ipc": ipc, "iterations": STEPS + 1, "init": "noise", "block": block}
+    model = EDC(classes, spec, [teacher], **options)
     clock = Clock()
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     kind, strategy = "gpu" if device == "cuda" else "cpu", "shard" if processes > 1 else "auto"

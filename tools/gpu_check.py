@@ -28,10 +28,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from synthetic import Clock, SyntheticClips, synchronise
 from torch import nn
-from vdc.methods.base.options import Network
 
 from vdc.methods import DM, EDC, NCFM
 from vdc.methods.base import blocks
+from vdc.methods.base.options import Network
 from vdc.nets import build, load_teacher, save_teacher
 from vdc.ops.augment import random_boxes, resized_crop
 from vdc.ops.losses import ce

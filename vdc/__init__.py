@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vdc.condensed.dataset import CondensedClips
 
 try:
-    __version__ = version("vdc")
+    __version__ = version("vdcondense")
 except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 

@@ -211,7 +211,7 @@ def test_names_that_are_not_utf8(odd, listing, workers):
     spec = ClipSpec(frames=4, size=16)
     data = RealData(str(odd), listing, spec=spec, load_size=(16, 16), num_workers=workers, cache="never")
     assert sorted(data.classes) == sorted([ODD, "run"])
-    seen = [tag for raw in data.loader("every_clip") for tag in tags(raw.frames)]
+    seen = [tag for raw in data.every_clip() for tag in tags(raw.frames)]
     assert sorted(set(seen)) == [10, 20]
     print_able = data.fingerprint()
     write_json(odd / "out.json", {"names": data.classes, "print": print_able})
@@ -224,7 +224,7 @@ def test_errors_name_such_files_in_one_line(odd):
         str(odd), spec=ClipSpec(frames=4, size=16), load_size=(16, 16), cache="never", num_workers=1
     )
     with pytest.raises(BadVideo, match="b\\.mp4: ") as caught:
-        list(data.loader("every_clip"))
+        list(data.every_clip())
     assert ODD in str(caught.value)
     videos = read_index(str(odd), None).videos
     with pytest.warns(UserWarning, match="left out 1 of 3 train videos"):

@@ -138,7 +138,7 @@ def test_a_run_killed_in_the_middle_goes_on(tmp_path):
     child = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240  # a safety bound: a busy machine imports slowly
     while not times(out) and time.monotonic() < until:
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
@@ -286,3 +286,92 @@ def test_bad_arguments_are_refused(root, tmp_path):
     with pytest.raises(ValueError, match=r"one\.mp4 and .*one\.avi would both become wave/one\.mp4"):
         run(root, out)
     assert not out.exists()
+
+
+# -- lists, and what is left out -----------------------------------------------------------------
+
+
+def test_every_line_of_every_list_is_accounted_for(root, tmp_path, capsys):
+    (root / "wave/broken.avi").write_bytes(b"no video")
+    (root / "train.txt").write_text(
+        "wave/one.mp4 0\n# a comment\nwave/two.avi 0\nwave/gone.mp4 1\nwave/broken.avi 1\n"
+    )
+    (root / "test.csv").write_text(f"path,label\nwalk/three.mp4,7\n{root}/wave/one.mp4,7\n")
+    (root / "classes.txt").write_text("wave\nwalk\n")
+    (root / "notes.txt").write_text("Recorded in May.\nSee the page.\n")
+    out = tmp_path / "out"
+    lists = {entry.pop("path"): entry for entry in run(root, out)["lists"]}
+    assert lists["classes.txt"] == {"not_read": "names of classes"}
+    assert lists["notes.txt"]["not_read"]
+    assert lists["lists/all.csv"]["not_read"]
+    train = lists["train.txt"]
+    assert (train["listed"], train["ready"]) == (4, 2)
+    gone, broken = train["without_video"]
+    assert gone == {"where": f"{out}/train.txt:4", "path": "wave/gone.mp4", "reason": "no such video"}
+    assert broken["where"] == f"{out}/train.txt:5"
+    assert "broken.avi" in broken["reason"]
+    assert (lists["test.csv"]["listed"], lists["test.csv"]["ready"]) == (2, 1)
+    assert "names the original" in lists["test.csv"]["without_video"][0]["reason"]
+    printed = capsys.readouterr().out
+    assert "train.txt: 2 of 4 listed videos are not in the copy, first" in printed
+    assert "test.csv: 1 of 2 listed videos are not in the copy" in printed
+
+
+def test_official_lists_are_accounted_for(root, tmp_path):
+    (root / "splits").mkdir()
+    (root / "splits/wave_test_split1.txt").write_text("one.mp4 1\ntwo.avi 2\nthree.avi 0\n")
+    (root / "classInd.txt").write_text("1 walk\n2 wave\n")
+    (root / "testlist01.txt").write_text("wave/one.mp4\nwave/two.avi\n")
+    (root / "k.csv").write_text("label,youtube_id,time_start,time_end\nwave,gone,0,10\n")
+    (root / "list.json").write_text('[{"id": "one", "class": 0}, {"id": "five", "class": 0}]')
+    lists = {entry["path"]: entry for entry in run(root, tmp_path / "out")["lists"]}
+    counts = {name: (entry.get("listed"), entry.get("ready")) for name, entry in lists.items()}
+    assert counts["splits/wave_test_split1.txt"] == (3, 2)
+    assert counts["testlist01.txt"] == (2, 2)
+    assert counts["k.csv"] == (1, 0)
+    assert counts["list.json"] == (2, 1)
+
+
+def test_what_is_no_video_is_left_out_counted_and_named(root, tmp_path, capsys):
+    for name in ("wave/a.MTS", "wave/b.mts", "wave/c.srt", "annotations/preview.mp4", "annotations/all.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("x")
+    for name in ("__MACOSX/wave/._one.mp4", "__MACOSX/two.mp4", "wave/Thumbs.db", ".cache/three.mp4"):
+        (root / name).parent.mkdir(exist_ok=True, parents=True)
+        (root / name).write_text("x")
+    out = tmp_path / "out"
+    report = run(root, out)
+    assert {kind: held["count"] for kind, held in report["left_out"].items()} == {
+        ".mts": 2,
+        ".srt": 1,
+        "in a folder of annotations": 1,
+    }
+    assert report["videos"] == 3
+    assert (out / "annotations/all.txt").exists()
+    assert not (out / "__MACOSX").exists()
+    assert "left out, as no videos by their names: 2 .mts (" in capsys.readouterr().out
+
+
+def test_two_lists_of_one_name_are_refused(root, tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "split.txt").write_text("wave/one.mp4 0\n")
+    with pytest.raises(ValueError, match=r"--lists: .*y/split\.txt and .*x/split\.txt would both become"):
+        run(root, tmp_path / "out", lists=[str(tmp_path / f"{folder}/split.txt") for folder in ("x", "y")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_names_that_are_not_utf8_are_prepared(root, tmp_path, capsys, workers):
+    odd = os.fsdecode(b"gr\xfcn\n")
+    os.rename(root / "walk", root / odd)
+    (root / odd / "bad.mp4").write_bytes(b"nothing")
+    (root / "test.txt").write_bytes(os.fsencode(f"{odd.strip()}/three.mp4 0\n"))
+    out = tmp_path / "out"
+    report = run(root, out, workers=workers)
+    assert levels(out / odd / "three.mp4") == list(range(8))
+    assert json.loads((out / "prepare.json").read_text(encoding="utf-8")) == report
+    printed = capsys.readouterr().out
+    printed.encode()  # any terminal can print it
+    assert "gr\\udcfcn" in printed
+    assert run(root, out, workers=workers)["kept"] == 3

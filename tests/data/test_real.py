@@ -51,6 +51,9 @@ class Watcher(LightningModule):
     def test_step(self, batch, index):
         self.tested += list(zip(batch.rows.tolist(), batch.labels.tolist(), tag(batch.clips), strict=True))
 
+    def wanted(self, labels):
+        return torch.arange(len(labels))
+
     def configure_optimizers(self):
         return None if not self.automatic_optimization else torch.optim.SGD(self.parameters(), 0.1)
 
@@ -112,7 +115,7 @@ def test_the_fingerprint_does_not_depend_on_where_the_set_lies(toy, tmp_path):
 
 def test_test_clips_are_the_exact_centre(toy):
     real = data(toy)
-    raw = next(iter(real.loader("test", "test")))
+    raw = next(iter(real.tested("test")))
     assert raw.frames.shape == (4, 1, 4, 16, 16, 3)
     clips = real.to_batch(raw).clips
     oracle = to_clips(raw.frames[:, 0])[..., 1:15, 1:15]
@@ -121,7 +124,7 @@ def test_test_clips_are_the_exact_centre(toy):
 
 def test_training_clips_are_cropped_as_torchvision_does(toy):
     real = data(toy)
-    raw = next(iter(real.loader("shuffled")))
+    raw = next(iter(real.shuffled()))
     batch = real.to_batch(raw)
     for i in range(4):
         top, left, height, width, flip = raw.boxes[i, 0].int().tolist()
@@ -134,7 +137,7 @@ def test_training_clips_are_cropped_as_torchvision_does(toy):
 
 def test_multi_clip_tests_repeat_rows(toy):
     real = data(toy, test_clips=2)
-    batches = [real.to_batch(raw) for raw in real.loader("test", "test")]
+    batches = [real.to_batch(raw) for raw in real.tested("test")]
     assert [b.rows.tolist() for b in batches] == [[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5]]
     assert batches[0].labels.tolist() == [0, 0, 1, 1]
     assert tag(batches[0].clips) == [12, 12, 13, 13]
@@ -144,7 +147,7 @@ def test_multi_clip_tests_repeat_rows(toy):
 @pytest.mark.parametrize("cache", ["none", "ram"])
 def test_a_candidate_can_be_had_again(toy, m, cache):
     real = data(toy, candidates=m, cache=cache)
-    for raw in real.loader("every_clip"):
+    for raw in real.every_clip():
         batch = real.to_batch(raw)
         assert len(batch.rows) <= max(4, m)
         for i, row in enumerate(batch.rows.tolist()):
@@ -156,14 +159,13 @@ def test_candidates_are_stored_frames_and_full_without_augmentation(toy):
     spec = ClipSpec(frames=4, size=14, stride=2, stored_frames=2, interpolation="linear")
     real = data(toy, spec=spec, augment=False)
     assert real.candidate(0, 0).shape == (3, 2, 14, 14)
-    assert real.candidate(0, 0, stored=False).shape == (3, 4, 14, 14)
-    raw = next(iter(real.loader("every_clip")))
+    raw = next(iter(real.every_clip()))
     assert raw.boxes[:, 0].tolist() == [[0, 0, 16, 16, 0]] * 4
-    assert next(iter(real.loader("every_clip", augment=True))).boxes[0, 0].tolist() != [0, 0, 16, 16, 0]
+    assert next(iter(real.with_(augment=True).every_clip())).boxes[0, 0].tolist() != [0, 0, 16, 16, 0]
 
 
 def test_the_first_clip_habit(toy):
-    raws = list(data(toy, first_clip=True).loader("every_clip"))
+    raws = list(data(toy, first_clip=True).every_clip())
     assert all((raw.frames[..., 0] // 3 == torch.tensor([0, 2, 4, 6]).view(4, 1, 1)).all() for raw in raws)
 
 
@@ -185,13 +187,13 @@ def test_a_few_clips_do_not_decode_the_split(toy):
     real = data(toy, cache="ram")
     before = real.sample(1, 0)
     assert real._stores == {}
-    real.loader("shuffled")
+    real.shuffled()
     assert real._stores["train"] is not None
     assert torch.equal(real.sample(1, 0), before)
 
 
 def test_only_some_videos(toy):
-    raws = list(data(toy, candidates=2).loader("every_clip", rows=[7, 1, 5]))
+    raws = list(data(toy, candidates=2).every_clip(rows=[7, 1, 5]))
     assert [raw.rows.tolist() for raw in raws] == [[7, 1], [5]]
 
 
@@ -227,7 +229,7 @@ def test_a_broken_video_is_an_error_that_names_it(flawed, toy, cache):
     real = data(flawed, cache=cache)
     real.setup("fit")
     with pytest.raises(ValueError, match=r"(run/train1|jump/train2)\.mp4: cannot be decoded"):
-        list(real.loader("shuffled"))
+        list(real.shuffled())
 
 
 @pytest.mark.parametrize("cache", ["none", "auto"])
@@ -236,8 +238,8 @@ def test_bad_videos_may_be_left_out(flawed, cache):
     with pytest.warns(UserWarning, match="left out [31] of"):
         real.setup("fit")
     assert (len(real.labels), len(real.splits["test"])) == (9, 5)
-    assert sum(len(raw.rows) for raw in real.loader("shuffled")) == 9
-    assert sum(len(raw.rows) for raw in real.loader("test", "test")) == 5
+    assert sum(len(raw.rows) for raw in real.shuffled()) == 9
+    assert sum(len(raw.rows) for raw in real.tested("test")) == 5
     names = ["jump/train2.mp4", "run/train1.mp4", "wave/test1.mp4", "wave/train0.mp4"]
     assert real.fingerprint()["skipped"] == names
     assert real.skipped[str(flawed / "wave/train0.mp4")] == "missing"
@@ -416,7 +418,7 @@ def test_two_processes_share_the_videos(flawed, tmp_path):
     assert len({*rows[0], *rows[1]}) == 8
     assert [torch.load(tmp_path / f"skipped{rank}.pt") for rank in (0, 1)] == [4, 4]
     alone = data(flawed, on_bad_clip="skip")
-    clips = alone._clips("shuffled", "train")
+    clips = alone._clips("train")
     sums = {r: alone.to_batch(clips[(r, 0)]).clips.double().sum().item() for r in rows[0] + rows[1]}
     for mine in seen:
         for _, _, batch_rows, total in mine:
@@ -438,14 +440,25 @@ def test_short_items_keep_frames_of_the_whole_clip(toy):
 @pytest.mark.parametrize("cache", ["none", "ram"])
 def test_tests_may_show_random_clips_instead(toy, cache):
     real = data(toy, cache=cache)
-    usual = [raw.frames for raw in real.loader("test", "test")]
-    real.test_at_random(3)
-    raws = list(real.loader("test", "test"))
+    usual = [raw.frames for raw in real.tested("test")]
+    raws = list(real.with_(test_passes=3).tested("test"))
     assert torch.cat([raw.frames for raw in raws]).shape[:2] == (6, 3)
     boxes = torch.cat([raw.boxes for raw in raws]).flatten(0, 1)
     assert boxes[:, :4].unique(dim=0).tolist() == [[1, 1, 14, 14]]
     assert set(boxes[:, 4].tolist()) == {0.0, 1.0}
     starts = torch.cat([raw.frames[:, :, 0] for raw in raws]).flatten(2)
     assert any(not torch.equal(one, other) for one, other, _ in starts)
-    real.test_at_random(0)
-    assert all(torch.equal(a, raw.frames) for a, raw in zip(usual, real.loader("test", "test"), strict=True))
+    assert all(torch.equal(a, raw.frames) for a, raw in zip(usual, real.tested("test"), strict=True))
+
+
+def test_a_copy_shows_otherwise_and_leaves_its_original_alone(toy):
+    real = data(toy, val_share=0.25, cache="ram")
+    first = next(iter(real.shuffled()))
+    other = real.with_(seed=9, augment=False, flip=0.0)
+    assert (real.seed, real.augment, other.seed, other.augment) == (1, True, 9, False)
+    assert other.splits is real.splits  # also the validation split, which a seed decides
+    shown = next(iter(other.shuffled()))
+    assert not torch.equal(first.rows, shown.rows)
+    assert shown.boxes[:, 0].tolist() == [[0, 0, 16, 16, 0]] * 4
+    assert other._stores["train"] is real._stores["train"]
+    assert torch.equal(next(iter(real.shuffled())).frames, first.frames)

@@ -211,7 +211,7 @@ def test_the_data_module_knows_its_classes_and_writes_its_videos(tmp_path):
     data.setup("fit")
     assert data.classes == data._lists["train"].classes
     assert torch.equal(data.labels, torch.arange(K).repeat_interleave(2))
-    raw = next(iter(data.loader("test", "test")))
+    raw = next(iter(data.tested("test")))
     batch = data.to_batch(raw)
     assert batch.clips.shape == (5, 3, 8, 48, 48)
     assert batch.labels.tolist() == [0, 1, 2, 3, 4]

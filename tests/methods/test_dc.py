@@ -9,7 +9,8 @@ from tests.methods.tiny import SPEC, K, _registered, fit, toy, toy_root  # noqa:
 from vdc.condensed.memory import MultiFormation, Pixels
 from vdc.data.sampler import Shuffled
 from vdc.methods import DC, DSA, IDC
-from vdc.methods.base.networks import endless, mean_gradient, put
+from vdc.methods.base.networks import endless, load_flat_parameters, mean_gradient
+from vdc.methods.base.options import Augmentation, Network, RealClips
 from vdc.methods.dc import LOOPS
 from vdc.nets import build
 from vdc.ops.augment import diff_augment
@@ -18,7 +19,7 @@ from vdc.ops.mix import cutmix
 from vdc.ops.rng import derive, generator
 from vdc.ops.unroll import Layout
 
-TINY = {"net": "tiny", "net_options": {"norm": "in"}}
+TINY = {"net": Network("tiny", {"norm": "in"})}
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def watched(cls, **options):
 
 def tiny(theta):
     net = build("tiny", K, SPEC, norm="in").eval()
-    put(net, theta)
+    load_flat_parameters(net, theta)
     return net
 
 
@@ -198,7 +199,9 @@ def test_dc_trains_its_network_on_the_items_between_steps_and_then_replaces_it(d
 
 
 def test_idc_trains_its_network_on_new_real_clips_between_steps(data):
-    model = watched(IDC, outer=4, inner=2, iterations=3, net_batch=3, net_lr=0.2, augment=None, cutmix=0.0)
+    model = watched(
+        IDC, outer=4, inner=2, iterations=3, net_batch=3, net_lr=0.2, augment=Augmentation(), cutmix=0.0
+    )
     fit(model, data)
     thetas = [seen[2] for seen in model.seen]
     keys = list(Shuffled(len(data.labels), derive(0, "network", 0)).keys(0, 0))
@@ -239,7 +242,7 @@ def test_endless_goes_on_over_epochs_from_any_batch(data, first):
     [
         (DC, {"outer": 3, "inner": 1, "init": "real", "net_lr": 0.1}),
         (IDC, {"outer": 3, "inner": 2, "net_batch": 8, "net_lr": 0.1}),
-        (IDC, {"outer": 3, "inner": 1, "net_batch": 8, "block": 2, "sampling": "dream", "dream_interval": 2}),
+        (IDC, {"outer": 3, "inner": 1, "net_batch": 8, "block": 2, "real": RealClips("dream", interval=2)}),
     ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(data, tmp_path, cls, options):

@@ -9,7 +9,8 @@ from tests.methods.tiny import CLASSES, SPEC, K, _registered, fit, toy, toy_root
 from vdc.condensed.memory import MultiFormation, Pixels
 from vdc.data.sampler import PerClass
 from vdc.methods import DM, NCFM
-from vdc.methods.base.networks import embed, put, renew
+from vdc.methods.base.networks import chunked_features, load_flat_parameters, renew
+from vdc.methods.base.options import Augmentation, Network, RealClips
 from vdc.nets import build
 from vdc.nets.experts import Recorder, describe
 from vdc.ops.augment import diff_augment
@@ -20,7 +21,7 @@ from vdc.ops.windows import draw_starts, take_window
 from vdc.spec import ClipSpec
 from vdc.system.files import write_json
 
-TINY = {"net": "tiny", "net_options": {"norm": "in"}, "iterations": 2}
+TINY = {"net": Network("tiny", {"norm": "in"}), "iterations": 2}
 
 
 def sgd(lr):
@@ -84,7 +85,7 @@ def test_dm_learns_by_plain_sgd_on_that_loss(data):
     model = fit(watched(DM, data, ipc=1, iterations=1, optimizer=sgd(0.5)), data)
     _, clips, labels, weights, _ = model.seen[0]
     net = build("tiny", K, SPEC, norm="in").eval()
-    put(net, weights)
+    load_flat_parameters(net, weights)
     clips.requires_grad_()
     slow_dm(net, real_clips(data, 0, 0), clips, labels).backward()
     stored = Pixels(K, 1, SPEC)
@@ -106,7 +107,7 @@ def test_a_prefix_of_the_items_is_compared_under_the_same_context(data, cls):
             found["whole"] = loss(clips, labels, context)
             return loss(clips, labels, context)
 
-    options = {"ipc": 2, "memory": Pixels, "augment": "color_crop"}
+    options = {"ipc": 2, "memory": Pixels, "augment": Augmentation("color_crop")}
     fit(Twice(K, SPEC, **TINY | options), data)
     model = fit(watched(cls, data, **options), data)
     for name, value in model.seen[-1][-1].items():
@@ -118,12 +119,12 @@ def test_a_prefix_of_the_items_is_compared_under_the_same_context(data, cls):
 def test_both_sides_see_the_same_window_and_augmentation(toy_root):  # noqa: F811
     spec = ClipSpec(frames=4, size=16, stride=1, stored_frames=8, window="slide")
     data = toy(toy_root, spec, per_class=2)
-    model = fit(watched(DM, data, spec, augment="color_crop_cutout", augment_mode="all", seed=1), data)
+    model = fit(watched(DM, data, spec, augment=Augmentation("color_crop_cutout", "all"), seed=1), data)
     for step, (context, clips, labels, weights, terms) in enumerate(model.seen):
         start = draw_starts(1, spec, generator(1, "view", 0, step))
         assert torch.equal(context.start, start)
         net = build("tiny", K, spec, norm="in").eval()
-        put(net, weights)
+        load_flat_parameters(net, weights)
 
         def look(x, start=start, step=step):
             cut = take_window(x, start.expand(len(x)), 4)
@@ -152,7 +153,7 @@ def test_class_blocks_see_real_clips_of_their_own_classes(data):
     for turn, (_, clips, labels, weights, terms) in enumerate(model.seen):
         block, step = divmod(turn, 2)
         net = build("tiny", K, SPEC, norm="in").eval()
-        put(net, weights)
+        load_flat_parameters(net, weights)
         real = real_clips(data, 0, step, block, range(2 * block, 2 * block + 2))
         torch.testing.assert_close(terms["means"], slow_dm(net, real, clips, labels), rtol=1e-4, atol=1e-6)
     assert len(model.memory) == K
@@ -174,7 +175,7 @@ def run(model, data, folder, ckpt_path=None):
 
 @pytest.mark.parametrize(
     ("cls", "options"),
-    [(DM, {}), (DM, {"block": 2}), (DM, {"sampling": "dream", "dream_interval": 3}), (NCFM, {})],
+    [(DM, {}), (DM, {"block": 2}), (DM, {"real": RealClips("dream", interval=3)}), (NCFM, {})],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(data, tmp_path, cls, options):
     make = partial(cls, K, SPEC, optimizer=sgd(5.0), **TINY | {"iterations": 3} | options)
@@ -190,7 +191,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(data, tmp_path, cls, options):
 
 
 def test_dream_takes_the_clips_nearest_to_centres_and_keeps_them(data):
-    model = watched(DM, data, sampling="dream", dream_interval=2, iterations=4)
+    model = watched(DM, data, real=RealClips("dream", interval=2), iterations=4)
     fit(model, data)
     picked = model.picked
     assert picked.shape == (K, 3)
@@ -199,7 +200,9 @@ def test_dream_takes_the_clips_nearest_to_centres_and_keeps_them(data):
         assert len(picked[label].unique()) == 3
     for step, (_, clips, labels, weights, terms) in enumerate(model.seen):
         net = build("tiny", K, SPEC, norm="in").eval()
-        put(net, model.seen[step - step % 2][3])  # features of the network at the time of the choice
+        load_flat_parameters(
+            net, model.seen[step - step % 2][3]
+        )  # features of the network at the time of the choice
         real = []
         for label in range(K):
             rows = (data.labels == label).nonzero().flatten().tolist()
@@ -208,14 +211,14 @@ def test_dream_takes_the_clips_nearest_to_centres_and_keeps_them(data):
             maps = net.embed(mine).detach()
             chosen = kmeans_medoids(maps, 3, generator(0, "dream", label, 0, step - step % 2))
             real.append(mine[chosen])
-        put(net, weights)
+        load_flat_parameters(net, weights)
         torch.testing.assert_close(
             terms["means"], slow_dm(net, torch.stack(real), clips, labels), rtol=1e-4, atol=1e-6
         )
 
 
 def test_dream_takes_every_clip_of_a_small_class(toy_root):  # noqa: F811
-    model = fit(watched(DM, None, sampling="dream"), toy(toy_root, per_class=8))
+    model = fit(watched(DM, None, real=RealClips("dream")), toy(toy_root, per_class=8))
     assert all(sorted(row.unique().tolist()) == sorted(set(row.tolist())) for row in model.picked)
     assert [len(row.unique()) for row in model.picked] == [5] * K
 
@@ -235,13 +238,15 @@ def slow_ncf(net, real, syn, labels, frequencies):
 
 
 def test_ncfm_compares_characteristic_functions_of_unit_features(data):
-    model = fit(watched(NCFM, data, augment=None, frequencies=16, weight=7.0, iterations=1, seed=2), data)
+    model = fit(
+        watched(NCFM, data, augment=Augmentation(), frequencies=16, weight=7.0, iterations=1, seed=2), data
+    )
     context, clips, labels, weights, terms = model.seen[0]
     assert isinstance(model.memory, MultiFormation)
     assert len(clips) == 4 * K  # packed 2 x 2
     assert list(terms) == ["law"]  # no trained networks, no calibration
     net = build("tiny", K, SPEC, norm="in").eval()
-    put(net, weights)
+    load_flat_parameters(net, weights)
     expected = 7 * slow_ncf(net, real_clips(data, 2, 0), clips, labels, context.frequencies)
     torch.testing.assert_close(terms["law"], expected, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(
@@ -267,7 +272,7 @@ def experts(tmp_path):
 
 def test_dm_takes_networks_from_all_over_a_pool(data, experts):
     folder, thetas = experts
-    model = fit(watched(DM, data, pool=folder, iterations=30), data)
+    model = fit(watched(DM, data, experts=folder, iterations=30), data)
     used = {
         key for *_, weights, _ in model.seen for key, theta in thetas.items() if torch.equal(theta, weights)
     }
@@ -277,7 +282,9 @@ def test_dm_takes_networks_from_all_over_a_pool(data, experts):
 
 def test_ncfm_takes_networks_between_the_ends_of_experts_and_calibrates_with_the_last(data, experts):
     folder, thetas = experts
-    model = fit(watched(NCFM, data, pool=folder, augment=None, iterations=6, calibration=0.5), data)
+    model = fit(
+        watched(NCFM, data, experts=folder, augment=Augmentation(), iterations=6, calibration=0.5), data
+    )
     shares = []
     for _, clips, labels, weights, terms in model.seen:
         found = []
@@ -289,7 +296,7 @@ def test_ncfm_takes_networks_between_the_ends_of_experts_and_calibrates_with_the
         assert len(found) == 1
         shares.append(found[0])
         net = build("tiny", K, SPEC, norm="in").eval()
-        put(net, thetas[found[0][0], 2])
+        load_flat_parameters(net, thetas[found[0][0], 2])
         wrong = -net(clips).log_softmax(1)[torch.arange(len(clips)), labels]
         expected = 0.5 * sum(wrong[labels == k].mean() for k in range(K))
         torch.testing.assert_close(terms["calibration"], expected, rtol=1e-4, atol=1e-5)
@@ -299,7 +306,7 @@ def test_ncfm_takes_networks_between_the_ends_of_experts_and_calibrates_with_the
 
 @pytest.mark.parametrize(("cls", "share"), [(DM, 0.5), (NCFM, 0.9)])
 def test_matching_in_one_network_brings_the_loss_down(data, cls, share):
-    options = {"memory": Pixels, "augment": None, "init": "noise", "iterations": 40}
+    options = {"memory": Pixels, "augment": Augmentation(), "init": "noise", "iterations": 40}
     model = watched(cls, data, optimizer=lambda p: torch.optim.Adam(p, lr=0.1), **options)
     model.renew = lambda: model.net.reset_parameters("default", generator(0))
     fit(model, data)
@@ -311,28 +318,27 @@ def test_embed_is_the_same_in_chunks_and_holds_no_more():
     net, clips = build("tiny", K, SPEC, norm="in").eval(), torch.randn(7, 3, 4, 16, 16, requires_grad=True)
     results = []
     for chunk in (2, 7):
-        maps = embed(net, clips, chunk)
+        maps = chunked_features(net, clips, chunk)
         results += [maps, *torch.autograd.grad(maps.square().sum(), clips)]
     torch.testing.assert_close(results[0], results[2])
     torch.testing.assert_close(results[1], results[3])
-    torch.testing.assert_close(embed(net, clips, 3, pooled=True), net.features(clips))
+    torch.testing.assert_close(chunked_features(net, clips, 3, pooled=True), net.features(clips))
     most = []
     handle = net.conv2.register_forward_hook(lambda _, inputs, __: most.append(len(inputs[0])))
-    embed(net, clips, 2)
+    chunked_features(net, clips, 2)
     handle.remove()
     assert most == [2, 2, 2, 1]
 
 
 def test_networks_that_mix_clips_are_refused(data):
     with pytest.raises(ValueError, match="net tiny: with batch norm"):
-        fit(DM(K, SPEC, net="tiny", iterations=1), data)
+        fit(DM(K, SPEC, net=Network("tiny"), iterations=1), data)
 
 
 @pytest.mark.parametrize(
     ("cls", "options", "message"),
     [
         (DM, {"chunk": 0}, "model.init_args.chunk must be at least 1, got 0"),
-        (DM, {"dream_interval": 0}, "model.init_args.dream_interval"),
         (NCFM, {"frequencies": 0}, "model.init_args.frequencies"),
         (DM, {"iterations": 0}, "iterations"),
     ],
@@ -340,6 +346,21 @@ def test_networks_that_mix_clips_are_refused(data):
 def test_wrong_options_are_named(cls, options, message):
     with pytest.raises(ValueError, match=message):
         cls(K, SPEC, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RealClips(interval=0), "model.init_args.real.interval must be at least 1, got 0"),
+        (
+            lambda: Augmentation("color_crap"),
+            r"augment.families color_crap: 'crap' is not one of color, crop",
+        ),
+    ],
+)
+def test_wrong_groups_of_options_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_renew_without_a_pool_is_the_usual_start():

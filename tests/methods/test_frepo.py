@@ -9,8 +9,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tests.methods.tiny import SPEC, K, Tiny, _registered, fit, toy, toy_root  # noqa: F401
 from vdc.condensed.format import load
 from vdc.methods import FRePo
+from vdc.methods.base.options import Network
 from vdc.methods.frepo import Regression, as_logits
 from vdc.methods.online_pool import OnlinePool
+from vdc.nets import build
 from vdc.ops.ridge import centred_labels
 
 CPU = torch.device("cpu")
@@ -22,13 +24,14 @@ def data(toy_root):  # noqa: F811
 
 
 def make(**options):
-    given = {"net": "tiny", "net_options": {"norm": "in"}, "pool": 3, "max_age": 4, "ipc": 2, "seed": 1}
+    given = {"net": Network("tiny", {"norm": "in"}), "pool_size": 3, "max_age": 4, "ipc": 2, "seed": 1}
     given["optimizer"] = partial(torch.optim.Adam, lr=0.05)
     return FRePo(K, SPEC, **given | options)
 
 
 def pool(size=3, max_age=4, seed=1):
-    return OnlinePool(size, max_age, 1e-2, "tiny", {"norm": "in"}, K, SPEC, seed, CPU)
+    nets = [build("tiny", K, SPEC, norm="in") for _ in range(size)]
+    return OnlinePool(nets, max_age, 1e-2, seed)
 
 
 def opened(module):
@@ -57,7 +60,7 @@ def test_loss_is_the_ridge_regression_of_the_paper():
     found = ft @ fs.T @ torch.linalg.inv(kernel) @ module.memory.logits.double()
     wanted = torch.nn.functional.one_hot(labels, K) - 1 / K
     expected = ((found - wanted) ** 2).sum(1).mean()
-    context = Regression(0, net.embed(real).detach(), centred_labels(labels, K))
+    context = Regression(net.embed(real).detach(), labels, centred_labels(labels, K), 0)
     terms = module.loss(*module.memory.render(torch.arange(2 * K)), context)
     assert terms["regression"].item() == pytest.approx(expected.item(), rel=1e-4)
     grads = torch.autograd.grad(sum(terms.values()), [module.memory.videos, module.memory.logits])
@@ -68,7 +71,7 @@ def test_support_as_targets_is_predicted_without_error():
     module = opened(make(reg=0.0, lr_labels=0))
     clips, labels = module.memory.render(torch.arange(2 * K))
     features = module.pool.still(1).embed(clips).detach()
-    terms = module.loss(clips, labels, Regression(1, features, labels))
+    terms = module.loss(clips, labels, Regression(features, labels.argmax(1), labels, 1))
     assert terms.keys() == {"regression"}
     assert terms["regression"].item() < 1e-10
 
@@ -79,7 +82,9 @@ def test_repeated_clips_give_finite_values():
         module.memory.videos[:] = module.memory.videos[0]
     clips, labels = module.memory.render(torch.arange(2 * K))
     features = module.pool.still(0).embed(clips).detach() + 1
-    value = sum(module.loss(clips, labels, Regression(0, features, labels.detach())).values())
+    value = sum(
+        module.loss(clips, labels, Regression(features, labels.argmax(1), labels.detach(), 0)).values()
+    )
     (grad,) = torch.autograd.grad(value, module.memory.videos)
     assert torch.isfinite(value)
     assert torch.isfinite(grad).all()
@@ -220,7 +225,7 @@ def test_what_is_not_finite_stops_with_the_last_good_state(data, tmp_path):
     assert torch.equal(whole.memory.videos, again.memory.videos)
 
 
-@pytest.mark.parametrize("name", ["pool", "max_age", "online_batch"])
+@pytest.mark.parametrize("name", ["pool_size", "max_age", "online_batch"])
 def test_silly_counts_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1"):
         make(**{name: 0})

@@ -3,8 +3,6 @@
 import pytest
 import torch
 from lightning.pytorch import Callback
-from vdc.methods.base.options import Network
-from vdc.methods.base.prefixes import MultiSize
 
 from tests.methods.test_mtt import make_experts
 from tests.methods.tiny import SPEC, K, fit, make_teacher, toy
@@ -29,6 +27,8 @@ from vdc.methods import (
     SRe2L,
 )
 from vdc.methods.base.multisize import MatchPrefixes
+from vdc.methods.base.options import Network
+from vdc.methods.base.prefixes import MultiSize
 
 pytestmark = [
     pytest.mark.gpu,
@@ -50,7 +50,7 @@ LEARNT = {
     "CDA": (CDA, {"teachers": 1, "iterations": 3}),
     "MTT": (MTT, STRETCH),
     "DATM": (DATM, STRETCH | {"threshold": 9.0}),
-    "FRePo": (FRePo, {"net": Network("tiny", {"norm": "in"}), "pool": 2}),
+    "FRePo": (FRePo, {"net": Network("tiny", {"norm": "in"}), "pool_size": 2}),
     "static-dynamic DM": (DM, NET | {"memory": StaticDynamic}),
 }
 CHOSEN = {"Random": Random, "Herding": Herding, "KCenter": KCenter, "RDED": RDED}

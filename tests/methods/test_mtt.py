@@ -16,7 +16,8 @@ from tests.methods.tiny import CLASSES, SPEC, K, Tiny, _registered, fit, registe
 from vdc.condensed.format import load
 from vdc.methods import DATM, MTT, mtt
 from vdc.methods.base.nonfinite import LAST_GOOD
-from vdc.methods.expert_choice import correct_clips, first_right, mean_verdict, verdicts
+from vdc.methods.base.options import Augmentation
+from vdc.methods.expert_choice import correct_clips, expert_logits, first_right, mean_expert_logits
 from vdc.methods.mtt import inner_batches
 from vdc.nets import build, zoo
 from vdc.nets.experts import Recorder, describe, load_experts
@@ -201,8 +202,8 @@ def test_a_prefix_of_the_set_is_compared_under_the_same_context(experts):
 
 def test_augmentation_is_drawn_anew_every_inner_step_and_repeated_with_the_seed(experts):
     values = {}
-    for name, augment in (("none", None), ("flip", "flip"), ("again", "flip"), ("colour", "color_crop")):
-        module = noise(opened(make(experts, augment=augment), experts))
+    for name, families in (("none", "none"), ("flip", "flip"), ("again", "flip"), ("colour", "color_crop")):
+        module = noise(opened(make(experts, augment=Augmentation(families)), experts))
         values[name] = module.loss(*module.memory.render(torch.arange(2 * K)), module.context(None))[
             "trajectory"
         ]
@@ -263,7 +264,7 @@ def test_labels_start_at_the_mean_of_those_who_are_right():
     one = torch.tensor([[4.0, 0.0], [0.0, 6.0], [3.0, 1.0]])  # right, right, wrong
     two = torch.tensor([[0.0, 2.0], [2.0, 4.0], [5.0, 0.0]])  # wrong, right, wrong
     expected = torch.tensor([[4.0, 0.0], [1.0, 5.0], [4.0, 0.5]])  # only one; both; nobody: all
-    assert torch.equal(mean_verdict(iter([one, two]), labels), expected)
+    assert torch.equal(mean_expert_logits(iter([one, two]), labels), expected)
 
 
 def test_experts_are_asked_until_enough_is_right():
@@ -288,7 +289,7 @@ def test_clips_to_start_from_are_right_by_the_earliest_expert(experts, data):
     assert chosen.shape == (K, 2, 3, 4, 16, 16)
     pool = data.sample(5, 0)
     labels = torch.arange(K).repeat_interleave(5)
-    right = torch.stack([v.argmax(1) == labels for v in verdicts(held, pool.flatten(0, 1), SPEC, cpu)])
+    right = torch.stack([v.argmax(1) == labels for v in expert_logits(held, pool.flatten(0, 1), SPEC, cpu)])
     first = torch.where(right.any(0), right.int().argmax(0), len(held)).view(K, 5)
     assert 0 < right.any(0).sum() < len(labels)  # else the choice says nothing
     for k in range(K):
@@ -315,8 +316,8 @@ def test_a_run_learns_pixels_labels_and_step_and_writes_them(experts, data, tmp_
     assert not torch.equal(begun.memory.videos, module.memory.videos)
     assert not torch.equal(begun.memory.logits, module.memory.logits)
     held = load_experts(experts)
-    found = verdicts(held, begun.memory.videos.detach(), SPEC, torch.device("cpu"))
-    assert torch.allclose(begun.memory.logits, mean_verdict(found, begun.memory.labels), atol=1e-5)
+    found = expert_logits(held, begun.memory.videos.detach(), SPEC, torch.device("cpu"))
+    assert torch.allclose(begun.memory.logits, mean_expert_logits(found, begun.memory.labels), atol=1e-5)
     assert begun.step_size.item() == pytest.approx(0.05)
 
 

@@ -8,6 +8,7 @@ import torch
 from tests.methods.tiny import SPEC, K, fit, make_teacher, toy
 from vdc.condensed.format import load
 from vdc.methods import CDA, DREAM, EDC, GVBSM, IDC, SRe2L, Statistics
+from vdc.methods.base.options import Network, RealClips
 
 NOISE = {"init": "noise", "alpha": 1.0, "crop_scale": (0.08, 1.0)}
 SQUEEZED = {**NOISE, "taps": "norm", "momentum": 0.0}
@@ -42,9 +43,9 @@ def test_a_paper_is_its_choice_of_options(paper, toy_root, tmp_path):
 
 
 def test_dream_is_idc_on_clips_that_cover_their_class(toy_root, tmp_path):
-    given = {"net": "tiny", "net_options": {"norm": "in"}, "iterations": 2, "outer": 2, "inner": 1}
+    given = {"net": Network("tiny", {"norm": "in"}), "iterations": 2, "outer": 2, "inner": 1}
     videos = []
-    for name, cls, more in (("a", DREAM, {}), ("b", IDC, {"sampling": "dream"}), ("c", IDC, {})):
+    for name, cls, more in (("a", DREAM, {}), ("b", IDC, {"real": RealClips("dream")}), ("c", IDC, {})):
         fit(cls(K, SPEC, **given, **more, out=str(tmp_path / name)), toy(toy_root, per_class=2))
         videos.append(load(tmp_path / name).tensors["videos"])
     assert load(tmp_path / "a").manifest["method"] == "DREAM"

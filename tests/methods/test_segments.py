@@ -12,7 +12,8 @@ from tests.methods.tiny import SPEC, K, _registered, fit, toy, toy_root  # noqa:
 from vdc.condensed.memory import Pixels
 from vdc.data.sampler import PerClass
 from vdc.methods import DC, DM, IDC, MTT, NCFM
-from vdc.methods.base.networks import put
+from vdc.methods.base.networks import load_flat_parameters
+from vdc.methods.base.options import Augmentation, Network, RealClips
 from vdc.nets import build
 from vdc.nets.interpolator import Interpolator, save_interpolator
 from vdc.ops.augment import diff_augment
@@ -23,7 +24,7 @@ from vdc.ops.windows import interpolate
 from vdc.spec import ClipSpec
 
 TWO = replace(SPEC, stored_frames=2, interpolation="duplicate")
-TINY = {"net": "tiny", "net_options": {"norm": "in"}, "iterations": 1, "init": "real", "memory": Pixels}
+TINY = {"net": Network("tiny", {"norm": "in"}), "iterations": 1, "init": "real", "memory": Pixels}
 
 
 def watched(cls, root, spec, **options):
@@ -40,7 +41,7 @@ def watched(cls, root, spec, **options):
     model = fit(Watched(K, spec, **TINY | options), data)
     net = build("tiny", K, SPEC, norm="in").eval()
     context, clips, theta, found = model.seen
-    put(net, theta)
+    load_flat_parameters(net, theta)
     return data, context, clips, net, found
 
 
@@ -77,7 +78,7 @@ def sides(data, clips, spec, frames, stretch):
 
 @pytest.mark.parametrize(("spec", "frames", "segments", "stretch"), CELLS)
 def test_dm_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretch):  # noqa: F811
-    options = {"segments": segments, "real_frames": frames, "stretch": stretch, "chunk": 5}
+    options = {"real": RealClips(frames=frames, segments=segments, stretch=stretch), "chunk": 5}
     data, _, clips, net, found = watched(DM, toy_root, spec, features="pooled", **options)
     real, syn = sides(data, clips, spec, frames, stretch)
     want = 0.0
@@ -92,7 +93,7 @@ def test_dm_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretc
 
 @pytest.mark.parametrize(("spec", "frames", "segments", "stretch"), [CELLS[i] for i in (0, 6)])
 def test_dc_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretch):  # noqa: F811
-    options = {"segments": segments, "real_frames": frames, "stretch": stretch, "chunk": 2}
+    options = {"real": RealClips(frames=frames, segments=segments, stretch=stretch), "chunk": 2}
     torch.manual_seed(0)
     data, _, clips, net, found = watched(DC, toy_root, spec, outer=1, inner=1, optimizer=sgd(0.2), **options)
     clips.requires_grad_()
@@ -116,7 +117,7 @@ def test_dc_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretc
 
 
 def test_ncfm_adds_the_laws_of_pairs(toy_root):  # noqa: F811
-    options = {"segments": 2, "augment": None, "frequencies": 16}
+    options = {"real": RealClips(segments=2), "augment": Augmentation(), "frequencies": 16}
     data, context, clips, net, found = watched(NCFM, toy_root, SPEC, **options)
     real, own = real_of(data, None).flatten(0, 1), torch.arange(K)
     assert context.frequencies.shape == (16, net.embed(clips[:, :, :2]).shape[1])
@@ -130,7 +131,11 @@ def test_ncfm_adds_the_laws_of_pairs(toy_root):  # noqa: F811
 
 
 def test_one_augmentation_covers_all_segments(toy_root):  # noqa: F811
-    options = {"segments": 2, "augment": "color_crop", "augment_mode": "all", "features": "pooled"}
+    options = {
+        "real": RealClips(segments=2),
+        "augment": Augmentation("color_crop", "all"),
+        "features": "pooled",
+    }
     data, _, clips, net, found = watched(DM, toy_root, SPEC, **options)
     want = 0.0
     for k, theirs in enumerate(real_of(data, None)):
@@ -150,9 +155,9 @@ def test_idc_trains_its_network_on_as_many_real_frames(toy_root, monkeypatch):  
             monkeypatch.setattr(self.net, "forward", lambda x: (lengths.append(x.shape[2]), train(x))[1])
             yield from super().net_losses()
 
-    options = TINY | {"iterations": 2, "inner": 1, "net_batch": 4, "augment": None, "cutmix": 0.0}
+    options = TINY | {"iterations": 2, "inner": 1, "net_batch": 4, "augment": Augmentation(), "cutmix": 0.0}
     data = toy(toy_root, TWO, per_class=3)
-    fit(Spied(K, TWO, segments=2, real_frames=4, stretch=False, **options), data)
+    fit(Spied(K, TWO, real=RealClips(frames=4, segments=2, stretch=False), **options), data)
     assert lengths[0] == 4
     assert set(lengths[1:]) == {1, 2}  # segments of items and of real clips
 
@@ -169,7 +174,7 @@ def parametric(tmp_path):
 
 def test_items_are_learnt_through_the_interpolator(toy_root, parametric):  # noqa: F811
     spec, refine = parametric
-    options = {"real_frames": 4, "segments": 2, "features": "pooled"}
+    options = {"real": RealClips(frames=4, segments=2), "features": "pooled"}
     data, _, clips, net, found = watched(DM, toy_root, spec, **options)
     syn, real = refine(clips.repeat_interleave(2, 2)), real_of(data, 4)
     want = 0.0
@@ -187,23 +192,23 @@ def test_items_are_learnt_through_the_interpolator(toy_root, parametric):  # noq
     [
         (SPEC, {"segments": 3}, "segments 3 does not divide the 4 frames seen"),
         (TWO, {"segments": 4}, "segments 4 does not divide the 2 frames kept"),
-        (TWO, {"segments": 2, "real_frames": 3}, "segments 2 does not divide the 3 frames kept"),
-        (TWO, {"segments": 2, "real_frames": 3, "stretch": False}, "does not divide the 3 frames seen"),
+        (TWO, {"segments": 2, "frames": 3}, "segments 2 does not divide the 3 frames kept"),
+        (TWO, {"segments": 2, "frames": 3, "stretch": False}, "does not divide the 3 frames seen"),
         (SPEC, {"segments": 0}, "segments must be at least 1"),
-        (SPEC, {"real_frames": 2}, "real_frames 2: set data.spec.interpolation"),
-        (TWO, {"real_frames": 4, "stretch": False}, "last maps of 2 and of 4 frames differ in size"),
-        (TWO, {"real_frames": 5}, "real_frames 5 must be in 1..4"),
+        (SPEC, {"frames": 2}, "real.frames 2: set data.spec.interpolation"),
+        (TWO, {"frames": 4, "stretch": False}, "last maps of 2 and of 4 frames differ in size"),
+        (TWO, {"frames": 5}, "real.frames 5 must be in 1..4"),
         (
             replace(TWO, interpolation="linear_ends"),
-            {"real_frames": 1},
+            {"frames": 1},
             "linear_ends needs at least 2 frames",
         ),
-        (ClipSpec(4, 16, 2, 8, "slide"), {"real_frames": 4}, "data.spec.window none .it is slide"),
+        (ClipSpec(4, 16, 2, 8, "slide"), {"frames": 4}, "data.spec.window none .it is slide"),
     ],
 )
 def test_impossible_quadruples_are_refused(spec, options, words):
     with pytest.raises(ValueError, match=words):
-        DM(K, spec, **TINY | options)
+        DM(K, spec, **TINY, real=RealClips(**options))
 
 
 def test_one_frame_and_end_aligned_blending_are_refused():
@@ -213,7 +218,7 @@ def test_one_frame_and_end_aligned_blending_are_refused():
 
 def test_a_network_that_takes_no_such_pieces_is_said(toy_root):  # noqa: F811
     spec = ClipSpec(frames=4, size=44, stride=2)
-    model = DM(K, spec, segments=2, iterations=1, net="minic3d", net_options={"norm": "in"})
+    model = DM(K, spec, real=RealClips(segments=2), iterations=1, net=Network("minic3d", {"norm": "in"}))
     with pytest.raises(
         ValueError, match=r"segments 2.* clips of 2 frames are compared: net minic3d needs spec.frames"
     ):
@@ -221,14 +226,15 @@ def test_a_network_that_takes_no_such_pieces_is_said(toy_root):  # noqa: F811
 
 
 def test_methods_on_whole_trajectories_have_no_segments():
-    with pytest.raises(TypeError, match="segments"):
-        MTT(K, SPEC, experts="nowhere", segments=2)
+    with pytest.raises(TypeError, match="real"):
+        MTT(K, SPEC, experts="nowhere", real=RealClips(segments=2))
 
 
 @pytest.mark.parametrize("stretch", [True, False])
 def test_frame_networks_take_segments_of_any_length(toy_root, stretch):  # noqa: F811
-    options = TINY | {"net": "cnn_gru", "net_options": {"crop": 12}, "features": "pooled", "segments": 2}
-    model = DM(K, TWO, real_frames=4, stretch=stretch, optimizer=sgd(1.0), **options)
+    options = TINY | {"net": Network("cnn_gru", {"crop": 12}), "features": "pooled"}
+    options["real"] = RealClips(frames=4, segments=2, stretch=stretch)
+    model = DM(K, TWO, optimizer=sgd(1.0), **options)
     start = toy(toy_root, TWO, per_class=1)
     before = start.sample(1, 0)
     after = fit(model, start).memory.render(torch.arange(K))[0]

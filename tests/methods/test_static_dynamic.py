@@ -15,13 +15,14 @@ from vdc.condensed.format import load, save
 from vdc.condensed.labels import Labels
 from vdc.condensed.memory import Pixels, StaticDynamic
 from vdc.methods import DATM, DM, MTT, FRePo
-from vdc.methods.mtt import Stretch, inner_batches
+from vdc.methods.base.options import Network
+from vdc.methods.mtt import TrajectorySegment, inner_batches
 from vdc.nets import build, zoo
 from vdc.ops.rng import derive, generator
 from vdc.ops.unroll import step_loss, trajectory_loss
 from vdc.spec import ClipSpec
 
-NET = {"net": "tiny", "net_options": {"norm": "in"}}
+NET = {"net": Network("tiny", {"norm": "in"})}
 
 
 @pytest.fixture
@@ -88,12 +89,12 @@ def mtt(experts, data, cls=MTT, **options):
     given = {"syn_steps": 3, "max_start_epoch": 3, "ipc": 2, "step_size": 0.05, "init": "real"}
     model = opened(cls(K, SPEC, experts, **given | options), experts)
     model.memory.redraw(1)
-    model.memory.initialise(data.sample(model.memory.wants, 0))
+    model.memory.initialise(data.sample(model.memory.init_clips_per_class, 0))
     if model.memory.logits is not None:
         model.memory.logits.data.normal_(generator=torch.Generator().manual_seed(1))
     model.memory.redraw(2)
     ends = (model.experts.snapshot(0, epoch) for epoch in (0, 1))
-    return model, Stretch(*ends, 0, 0, 9)
+    return model, TrajectorySegment(*ends, 0, 0, 9)
 
 
 def gradients(model, value):
@@ -105,7 +106,7 @@ def gradients(model, value):
 def test_mtt_draws_a_pair_for_every_clip_of_every_inner_step(data, experts, statics, dynamics):
     memory = stored(statics=statics, dynamics=dynamics, lr_static=0.1)
     model, context = mtt(experts, data, memory=memory, batch_syn=5)
-    found = model.loss(*model.rendered(context, model.memory), context)["trajectory"]
+    found = model.loss(*model.render(model.memory, context), context)["trajectory"]
     made, shown = model.memory, min(statics * dynamics, 3)  # of the pairs, in 3 inner steps
     inner = step_loss(model.experts.build().train(), F.cross_entropy)
     theta, pairs = context.start.clone().requires_grad_(), []
@@ -129,7 +130,7 @@ def test_the_exact_walk_gives_the_gradient_of_the_full_unroll(data, experts, cls
     found = {}
     for mode in ("exact", "full"):
         model, context = mtt(experts, data, cls, memory=stored(lr_static=0.1), mode=mode)
-        clips, labels = model.rendered(context, model.memory)
+        clips, labels = model.render(model.memory, context)
         assert clips.shape == (2 * K, 3, 3, 4, 16, 16)
         found[mode] = gradients(model, model.loss(clips, labels, context)["trajectory"])
     assert ("logits" in found["full"]) == (cls is DATM)
@@ -140,7 +141,7 @@ def test_the_exact_walk_gives_the_gradient_of_the_full_unroll(data, experts, cls
 @pytest.mark.parametrize("labels", [0.0, 0.01])
 def test_frepo_learns_motion_and_labels(data, labels):
     model = FRePo(
-        K, SPEC, ipc=2, pool=2, max_age=4, seed=1, lr_labels=labels, memory=stored(statics=1, dynamics=1),
+        K, SPEC, ipc=2, pool_size=2, max_age=4, seed=1, lr_labels=labels, memory=stored(statics=1, dynamics=1),
         optimizer=partial(torch.optim.Adam, lr=0.05), **NET,
     )  # fmt: skip
     before = []
@@ -161,7 +162,7 @@ def make(method, experts, **options):
     if method == "mtt":
         return MTT(K, SPEC, experts, ipc=2, syn_steps=2, max_start_epoch=2, memory=stored(), **options)
     if method == "frepo":
-        return FRePo(K, SPEC, ipc=2, pool=2, memory=stored(), **NET, **options)
+        return FRePo(K, SPEC, ipc=2, pool_size=2, memory=stored(), **NET, **options)
     return DM(K, SPEC, ipc=2, iterations=4, memory=stored(), **NET, **options)
 
 
@@ -236,7 +237,7 @@ def test_blocks_of_classes_are_refused_before_anything_is_learnt():
 def test_what_a_run_stores_is_what_it_learnt(data, tmp_path, precision):
     near = {"float32": 1e-6, "float16": 0.01, "uint8": 0.05}[precision]
     out, memory = str(tmp_path / "set"), stored(precision=precision, statics=1, dynamics=3)
-    model = FRePo(K, SPEC, ipc=2, pool=2, memory=memory, out=out, optimizer=sgd(0.05), **NET)
+    model = FRePo(K, SPEC, ipc=2, pool_size=2, memory=memory, out=out, optimizer=sgd(0.05), **NET)
     model.config = {}
     fit(model, data, max_steps=1)
     kept = load(out)

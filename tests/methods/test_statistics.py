@@ -187,7 +187,7 @@ VARIANTS = {
     "no momentum": ({"momentum": 0.0}, {"momentum": 0.0}),
     "class-wise": ({"alpha": 0.0, "first_multiplier": 2.0}, {"alpha": 0.0, "first": 2.0}),
     "flat": ({"flatness_weight": 3.0, "weight": 0.1}, {"flat": 3.0, "weight": 0.1}),
-    "all teachers": ({"pool": "all", "flatness_weight": 1.0}, {"every": True, "flat": 1.0}),
+    "all teachers": ({"turns": "all", "flatness_weight": 1.0}, {"every": True, "flat": 1.0}),
     "norms": ({"taps": "norm"}, {"layers": ("norm1", "norm2")}),
     "convolutions": ({"taps": "conv", "alpha": 0.25}, {"layers": ("conv1", "conv2"), "alpha": 0.25}),
 }

@@ -17,8 +17,8 @@ from vdc.ops.windows import (
     kept_frames,
     key_frames,
     max_start,
-    pieces,
     take_window,
+    temporal_segments,
 )
 from vdc.spec import ClipSpec
 
@@ -184,8 +184,8 @@ def test_impossible_interpolation_is_refused():
 def test_pieces_equal_slices():
     clips = counting(2, 3, 6, 1, 2)
     want = [clips[n, :, s : s + 2] for n in range(2) for s in (0, 2, 4)]
-    assert torch.equal(pieces(clips, 3), torch.stack(want))
-    assert pieces(clips, 1) is clips
+    assert torch.equal(temporal_segments(clips, 3), torch.stack(want))
+    assert temporal_segments(clips, 1) is clips
 
 
 # -- views ---------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ if run packed; then # Random in the layout of IDC and NCFM: four clips of a quar
   labelled random-packed 4
 fi
 if run dm; then
-  condense dm-1 dm_pool_grid.yaml --model.pool "$OUT/experts"
+  condense dm-1 dm_pool_grid.yaml --model.experts "$OUT/experts"
   labelled dm-1 1
   condense dm-nets-1 dm_grid.yaml # random networks, as published
   students dm-nets-1 1 hard
@@ -36,16 +36,16 @@ if run draws; then # how much depends on the clips drawn: dm-1 starts from edc-s
   condense random-1-b random_grid.yaml --seed_everything 1
   students random-1-b 1 hard
   for start in random-1 random-1-b; do
-    condense dm-of-$start dm_pool_grid.yaml --model.pool "$OUT/experts" --model.init "$OUT/$start/condensed"
+    condense dm-of-$start dm_pool_grid.yaml --model.experts "$OUT/experts" --model.init "$OUT/$start/condensed"
     students dm-of-$start 1 hard
   done
 fi
 if run ncfm; then
-  condense ncfm-1 ncfm_grid.yaml --model.pool "$OUT/experts"
+  condense ncfm-1 ncfm_grid.yaml --model.experts "$OUT/experts"
   labelled ncfm-1 4
 fi
 if run dc; then
-  condense dc-1 dc_grid.yaml --model.pool "$OUT/experts"
+  condense dc-1 dc_grid.yaml --model.experts "$OUT/experts"
   labelled dc-1 1
 fi
 if run idc; then
@@ -65,7 +65,7 @@ if run frepo; then
   students frepo-1 1 hard && students frepo-1 1 soft --protocol.loss soft_ce # soft: the learnt ones
 fi
 if run ipc5; then
-  condense dm-5 dm_pool_grid.yaml --model.ipc 5 --model.pool "$OUT/experts"
+  condense dm-5 dm_pool_grid.yaml --model.ipc 5 --model.experts "$OUT/experts"
   condense datm-5 datm_grid.yaml --model.ipc 5 --model.experts "$OUT/experts" --trainer.max_steps 60 --model.batch_syn 10 \
     --model.step_size 0.02
   labelled dm-5 5

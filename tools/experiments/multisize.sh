@@ -62,7 +62,7 @@ run() { [[ $parts == *" $1 "* ]]; }
 
 if run dm; then
   experts
-  compare dm hard --model.pool "$OUT/experts"
+  compare dm hard --model.experts "$OUT/experts"
 fi
 if run dc; then compare dc hard; fi
 if run mtt; then # inner steps on all clips, as published and at one item in matching.sh
@@ -86,7 +86,7 @@ if run dm-ablations; then
   experts
   for flag in "classwise true" "freeze predecessor" "interval 1000"; do
     name=sizes/ablations/dm-${flag%% *}
-    condense "$name" multisize_dm_grid.yaml --model.ipc "$N" --model.pool "$OUT/experts" --model.multisize.${flag}
+    condense "$name" multisize_dm_grid.yaml --model.ipc "$N" --model.experts "$OUT/experts" --multisize.${flag}
     sizes "$name" hard
   done
 fi

@@ -13,8 +13,8 @@ import torch
 
 from vdc.condensed.format import load
 from vdc.data import RealData
-from vdc.methods.base.multisize import prefix_distances
-from vdc.methods.base.networks import embed, put
+from vdc.methods.base.networks import chunked_features, load_flat_parameters
+from vdc.methods.base.prefixes import prefix_distances
 from vdc.nets.experts import load_experts
 
 EPOCHS, CLIPS, CHUNK = 3, 64, 100
@@ -38,11 +38,11 @@ def main() -> None:
     totals: dict[str, torch.Tensor] = {}
     snapshots = [(i, epoch) for i in range(len(experts)) for epoch in range(EPOCHS, experts.epochs + 1)]
     for i, epoch in snapshots:
-        put(net, experts.snapshot(i, epoch))
-        means = embed(net, real, CHUNK).view(data.num_classes, CLIPS, -1).mean(1)
+        load_flat_parameters(net, experts.snapshot(i, epoch))
+        means = chunked_features(net, real, CHUNK).view(data.num_classes, CLIPS, -1).mean(1)
         norm = means.square().sum(1).mean()
         for path, (items, ipc) in clips.items():
-            maps = embed(net, items, CHUNK)
+            maps = chunked_features(net, items, CHUNK)
             zeros = torch.zeros(data.num_classes, len(maps) // data.num_classes // ipc, maps.shape[1])
             padded = torch.cat([maps.view(data.num_classes, -1, maps.shape[1]), zeros], 1).flatten(0, 1)
             found = prefix_distances(padded, means, ipc + 1).mean(0) / norm

@@ -32,9 +32,9 @@ for cell in $CELLS; do
       --data.spec.stride "$STRIDE" --protocol.epochs 120 --out "$INTERPOLATOR"
     more+=(--data.spec.interpolator "$INTERPOLATOR")
   fi
-  [ "$raw" != raw ] || more+=(--model.stretch false)
-  condense "$cell" segments_dm_grid.yaml --model.iterations "$ITERATIONS" --model.segments "$segments" \
-    --data.spec.stride "$STRIDE" --model.real_frames "$real" --data.spec.stored_frames "$syn" --data.spec.interpolation "$how" "${more[@]}"
+  [ "$raw" != raw ] || more+=(--model.real.stretch false)
+  condense "$cell" segments_dm_grid.yaml --model.iterations "$ITERATIONS" --model.real.segments "$segments" \
+    --data.spec.stride "$STRIDE" --model.real.frames "$real" --data.spec.stored_frames "$syn" --data.spec.interpolation "$how" "${more[@]}"
   student "$OUT/$cell/condensed" "$cell"
 done
 for frames in ${RANDOMS-1 8}; do # what real clips, unlearnt, teach: `RANDOMS=` for none

@@ -38,7 +38,7 @@ plain() { # name, method, further flags: the same with plain clips
   fi
 }
 
-DM=(--model.pool "$OUT/experts")
+DM=(--model.experts "$OUT/experts")
 MTT=(--model.experts "$OUT/experts")
 if [ "$IPC" -gt 1 ]; then MTT+=(--trainer.max_steps 60); fi # a step takes as many times longer
 

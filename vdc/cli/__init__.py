@@ -185,6 +185,8 @@ def main(args: list[str] | None = None) -> None:
         return
     for message in IGNORED:
         warnings.filterwarnings("ignore", f".*{message}")
+    if "" not in sys.path:  # classes of one's own, `--model mine.MeanColour`, lie where the command is called
+        sys.path.append("")
     try:
         if name not in COMMANDS:
             raise ValueError(f"no command {name!r}{nearest(name, COMMANDS)}")

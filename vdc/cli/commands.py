@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
 from vdc.methods import Condenser
+from vdc.methods.base.multisize import MatchPrefixes
+from vdc.methods.base.prefixes import MultiSize
 from vdc.methods.base.preview import Preview
 from vdc.system.shipped import find
 from vdc.train import experts as experting
@@ -129,6 +132,7 @@ class Fit(Command):
         parser.add_lightning_class_args(RealData, "data", subclass_mode=True)
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(Preview, "preview")
+        parser.add_argument("--multisize", type=MultiSize | None, help="Make every size good, in one run.")
         parser.add_argument("--ckpt_path", type=str | None, help="Resume from it; `last` is this run's.")
         parser.add_argument("--resume", action="store_true", help="Resume from this run's last, if any.")
         parser.set_defaults(
@@ -157,6 +161,9 @@ class Fit(Command):
         trainer = self.config.trainer
         if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(trainer.default_root_dir, name="", version="")
+        if (plan := self.config_init.multisize) is not None:
+            given = self.config_init.trainer.callbacks or []
+            kwargs["callbacks"] = [MatchPrefixes(plan), *(given if isinstance(given, list) else [given])]
         return LightningCLI.instantiate_trainer(self, **kwargs)
 
     def resume_from(self) -> str | None:
@@ -190,7 +197,8 @@ class Pretrain(Command):
         """Parse; an interpolator has a protocol of its own to start from."""
         super().parse_arguments(parser, args)
         if self.config.net == "interpolator":
-            parser.set_defaults({"protocol": named("interpolator")})
+            own = asdict(named("interpolator"))
+            parser.set_defaults({f"protocol.{key}": value for key, value in own.items()})
             super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:

@@ -13,7 +13,8 @@ from vdc.condensed.memory import Memory
 from vdc.data import RealData
 from vdc.evaluate.evaluate import evaluate
 from vdc.methods import Condenser
-from vdc.methods.base.multisize import MultiSize
+from vdc.methods.base.options import Augmentation, Network, RealClips
+from vdc.methods.base.prefixes import MultiSize
 from vdc.methods.base.preview import Preview
 from vdc.spec import ClipSpec
 from vdc.train.experts import pretrain_experts
@@ -23,7 +24,17 @@ from vdc.train.teacher import pretrain
 NOISE = re.compile(
     r"Does not validate|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but"
 )
-SECTIONS = {"model", "data", "trainer", "protocol", "checkpoint", "preview", "init_args", "class_path"}
+SECTIONS = {
+    "model",
+    "data",
+    "trainer",
+    "protocol",
+    "checkpoint",
+    "preview",
+    "multisize",
+    "init_args",
+    "class_path",
+}
 FLAGS = {
     "config",
     "ckpt_path",
@@ -67,7 +78,7 @@ def explain(error: BaseException) -> str:
     if wrong["cls"]:
         return f"no class {wrong['cls']!r}{nearest(wrong['cls'], {c.__name__ for c in classes})}"
     known: list[Any] = [*classes, Trainer, ModelCheckpoint, Protocol, ClipSpec, evaluate, pretrain]
-    known += [MultiSize, pretrain_experts, Preview]
+    known += [MultiSize, Augmentation, Network, RealClips, pretrain_experts, Preview]
     keys = {name for item in known for name in inspect.signature(item).parameters} | SECTIONS | FLAGS
     keys -= {"students", "self", "args", "kwargs"}
     parts = (wrong["key"] or wrong["flag"]).split(".")

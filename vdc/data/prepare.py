@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import threading
 import time
@@ -20,15 +19,16 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from vdc.data.folders import VIDEOS
+from vdc.data.folders import ANNOTATIONS, VIDEOS, LeftOut, has_suffix, walk
+from vdc.data.prepared_lists import LISTS, account, copies, copy_lists, describe
 from vdc.data.readers.base import BadVideo
 from vdc.data.readers.container import orientation, upright
 from vdc.data.readers.pyav import VideoFile
+from vdc.data.text import printable
 from vdc.system.files import atomic_write, write_json
 from vdc.system.mp4 import encode
 
 JOURNAL, REPORT = "prepare.jsonl", "prepare.json"
-LISTS = frozenset((".txt", ".csv", ".json"))
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.mp4")  # an unfinished file of a killed run, see `atomic_write`
 
 
@@ -127,24 +127,27 @@ def _run(jobs: dict[str, Job], workers: int) -> Iterator[tuple[str, int | BadVid
         pool.shutdown(cancel_futures=True)
 
 
-def _sources(root: Path, out: Path) -> tuple[dict[str, Path], list[Path]]:
-    """Videos below `root`, by the relative path they are written to, and list files; no hidden ones."""
+def _sources(root: Path, out: Path) -> tuple[dict[str, Path], list[Path], LeftOut]:
+    """Videos below `root`, by the relative path they are written to; list files; and what is left out."""
     videos: dict[str, Path] = {}
-    lists = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        visible = (name for name in sorted(folders) if not name.startswith("."))
-        folders[:] = [name for name in visible if Path(folder, name).resolve() != out]
-        for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
-            if path.suffix.lower() in VIDEOS:
+    lists, left = list[Path](), LeftOut()
+    for folder, folders, files in walk(root):
+        folders[:] = [name for name in folders if (folder / name).resolve() != out]
+        notes = any(part.casefold() in ANNOTATIONS for part in folder.relative_to(root).parts)
+        for path in (folder / name for name in files):
+            if path.suffix.lower() in LISTS:
+                lists.append(path)
+            elif notes or not has_suffix(path.name):
+                left.add(path, "in a folder of annotations" if notes else None)
+            else:
                 target = str(path.relative_to(root).with_suffix(".mp4"))
                 if target in videos:
                     raise ValueError(f"{path} and {videos[target]} would both become {target}: rename one")
                 videos[target] = path
-            elif path.suffix.lower() in LISTS:
-                lists.append(path)
     if not videos:
-        raise ValueError(f"--root {root} holds no videos ({', '.join(sorted(VIDEOS))})")
-    return videos, lists
+        found = f"; left out: {left}" if left else ""
+        raise ValueError(f"--root {root} holds no videos ({', '.join(sorted(VIDEOS))}){found}")
+    return videos, lists, left
 
 
 def _stamp(path: Path) -> list[int]:
@@ -180,14 +183,6 @@ def _clean(out: Path) -> None:
     for path in out.rglob(".*.mp4"):
         if LEFTOVER.fullmatch(path.name):
             path.unlink()
-
-
-def _copy_lists(lists: Sequence[Path], root: Path, out: Path) -> None:
-    """Copy list files to the same place, or to the top where they come from elsewhere."""
-    for path in lists:
-        target = out / (path.relative_to(root) if path.is_relative_to(root) else path.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
 
 
 def _check(root: Path, out: Path, lists: Sequence[Path], settings: Settings) -> None:
@@ -229,7 +224,8 @@ def prepare(
         lists: list files outside `root` to copy to the top of `out`.
 
     Returns:
-        The report: counts of videos, `written` now and `kept` from before, `failed` with path and reason.
+        The report: counts of videos, `written` now and `kept` from before, `failed` with path and reason; what was
+        `left_out`, by suffix; and of every list how many of its lines have a video, and why others have none.
 
     Raises:
         FileNotFoundError: no such folder or list.
@@ -239,11 +235,12 @@ def prepare(
     source, target, settings = Path(root).resolve(), Path(out).resolve(), Settings(short_side, gop, crf)
     elsewhere, started = [Path(path).resolve() for path in lists], time.monotonic()
     _check(source, target, elsewhere, settings)
-    videos, found = _sources(source, target)
+    videos, found, left = _sources(source, target)
+    listings = copies([*found, *elsewhere], source, target)
     done = _journal(target, settings)
     target.mkdir(parents=True, exist_ok=True)
     _clean(target)
-    _copy_lists([*found, *elsewhere], source, target)
+    copy_lists(listings)
     stamps = {name: _stamp(path) for name, path in videos.items()}
     jobs = {
         name: Job(path, target / name, settings)
@@ -251,6 +248,8 @@ def prepare(
         if done.get(name) != stamps[name] or not (target / name).is_file()
     }
     failed = _write(jobs, stamps, target / JOURNAL, settings, workers)
+    reasons = {entry["path"]: entry["reason"] for entry in failed}
+    missing = {name: reasons[str(path)] for name, path in videos.items() if str(path) in reasons}
     report = {
         "root": str(source),
         "settings": settings._asdict(),
@@ -258,6 +257,8 @@ def prepare(
         "written": len(jobs) - len(failed),
         "kept": len(videos) - len(jobs),
         "failed": failed,
+        "left_out": left.counts(),
+        "lists": account(list(listings.values()), target, missing),
         "bytes": {
             "before": sum(stamp[0] for stamp in stamps.values() if stamp),
             "after": sum((target / name).stat().st_size for name in videos if (target / name).is_file()),
@@ -265,7 +266,7 @@ def prepare(
         "seconds": round(time.monotonic() - started, 1),
     }
     write_json(target / REPORT, report)
-    _print(report, target)
+    _print(report, target, str(left))
     return report
 
 
@@ -290,12 +291,14 @@ def _write(
     return sorted(failed, key=lambda entry: entry["path"])
 
 
-def _print(report: dict[str, Any], out: Path) -> None:
+def _print(report: dict[str, Any], out: Path, left: str) -> None:
     """A summary for people."""
     before, after = (report["bytes"][key] / 1e6 for key in ("before", "after"))
     ready = report["written"] + report["kept"]
-    print(f"{ready} of {report['videos']} videos are ready in {out}: {before:.1f} MB became {after:.1f} MB")
-    for entry in report["failed"][:10]:
-        print(f"could not be read: {entry['reason']}")
+    told = [f"{ready} of {report['videos']} videos are ready in {out}: {before:.1f} MB became {after:.1f} MB"]
+    told += [f"could not be read: {entry['reason']}" for entry in report["failed"][:10]]
     if len(report["failed"]) > 10:
-        print(f"and {len(report['failed']) - 10} more: see {out / REPORT}")
+        told.append(f"and {len(report['failed']) - 10} more: see {out / REPORT}")
+    if left:
+        told.append(f"left out, as no videos by their names: {left}")
+    print("\n".join(map(printable, [*told, *describe(report["lists"])])))

@@ -1,10 +1,10 @@
 """RealData: labelled videos as a Lightning data module."""
 
-import math
 import os
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Self, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -12,20 +12,30 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vdc.data.cache import Cache, Store, load
-from vdc.data.clips import ClipLoader, Short, Steps, VideoClips, whole
+from vdc.data.clips import ClipLoader, Short, VideoClips
 from vdc.data.folders import Part
 from vdc.data.formats import Format
 from vdc.data.index import Index, Video
+from vdc.data.loaders import (
+    Chooser,
+    Ranks,
+    Trained,
+    batches_left,
+    clip_loader,
+    per_class,
+    random_videos,
+    shuffled,
+    steps,
+    whole_videos,
+)
 from vdc.data.reader import decoder
-from vdc.data.sampler import EveryClip, Key, Keys, PerClass, Shuffled, left_at
+from vdc.data.sampler import Key, Keys, left_at
 from vdc.data.splits import BadClip, Split, bad_videos, divide, fingerprint, no_test_videos, read_lists
 from vdc.ops.augment import resized_crop
 from vdc.ops.pixels import to_clips
-from vdc.ops.rng import generator
 from vdc.ops.windows import kept_frames
 from vdc.spec import Batch, ClipSpec, RawBatch
 
-Kind = Literal["shuffled", "every_clip", "per_class", "none", "test"]
 SPEC = ClipSpec()
 
 
@@ -146,46 +156,58 @@ class RealData(LightningDataModule):
     # -- clips -------------------------------------------------------------------------------------
 
     @property
-    def _ranks(self) -> tuple[int, int]:
+    def _ranks(self) -> Ranks:
         """Which process this is, and how many there are."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return Ranks() if self.trainer is None else Ranks(self.trainer.global_rank, self.trainer.world_size)
 
     @property
     def _local(self) -> tuple[int, int]:
         """The same on this machine."""
         return (self.trainer.local_rank, self.trainer.num_devices) if self.trainer is not None else (0, 1)
 
-    def _clips(
-        self, kind: Kind, split: Split, augment: bool | None = None, few: bool = False, **changes: Any
-    ) -> VideoClips:
-        """Clips as a kind of loader wants them; a `few` are not worth decoding a whole split into memory."""
-        spec, random = self._spec, self.augment if augment is None else augment
-        options: dict[str, Any] = {"frames": spec.frames, "boxes": "random" if random else "full"}
-        if kind == "every_clip":
-            starts = "spread" if self.candidates > 1 else "first" if self.first_clip else "random"
-            options |= {**self._stored(), "clips": self.candidates, "starts": starts}
-        elif kind == "test":
-            options |= {"clips": self.test_clips, "starts": "spread", "boxes": "centre"}
-            if self.test_passes:
-                options |= {"clips": self.test_passes, "starts": "random", "boxes": "mirrored"}
-        options |= {"crop_scale": self.crop_scale, "flip": self.flip}
-        options |= {"seed": self.seed, "short_video": self.short_video, **changes}
-        options |= {"stride": spec.stride, "load_size": self.load_size, "size": spec.size}
-        clips = VideoClips(self.splits[split], **options)
-        if (split == "train" or kind == "test") and not (few and split not in self._stores):
+    def with_(self, **changes: Any) -> Self:
+        """The same videos, decoded once for all, shown otherwise: a copy; nothing is written into this one.
+
+        Args:
+            changes: other `seed` (the validation split stays), `augment`, `crop_scale`, `flip`, or
+                `test_passes`: so many random, perhaps mirrored clips of every test video instead of its own.
+        """
+        _ = self.splits  # of this seed
+        other = copy(self)
+        for name, value in changes.items():
+            setattr(other, name, value)
+        if other.test_passes != self.test_passes:  # other frames of the test videos
+            other._stores = {split: held for split, held in self._stores.items() if split == "train"}
+        return other
+
+    def _clips(self, split: Split, few: bool = False, **shape: Any) -> VideoClips:
+        """Clips of a split, by default as a network trains on them.
+
+        Args:
+            split: which videos.
+            few: not worth decoding the whole split into memory.
+            shape: other arguments of `VideoClips`.
+        """
+        options: dict[str, Any] = {
+            "frames": self._spec.frames, "stride": self._spec.stride, "size": self._spec.size,
+            "load_size": self.load_size, "boxes": "random" if self.augment else "full", "seed": self.seed,
+            "crop_scale": self.crop_scale, "flip": self.flip, "short_video": self.short_video,
+        }  # fmt: skip
+        clips = VideoClips(self.splits[split], **options | shape)
+        if not few or split in self._stores:
             clips.store = self._store(split, clips)
         return clips
+
+    @property
+    def _candidates(self) -> dict[str, Any]:
+        """How the clips that selection methods choose from are drawn."""
+        starts = "spread" if self.candidates > 1 else "first" if self.first_clip else "random"
+        return {"clips": self.candidates, "starts": starts}
 
     def _stored(self, frames: int | None = None) -> dict[str, Any]:
         """Which frames of a clip an item keeps, or some other number of them."""
         length, keep = kept_frames(self._spec, frames)
         return {"frames": length, "keep": keep}
-
-    def test_at_random(self, passes: int) -> None:
-        """Show so many random clips of test videos, perhaps mirrored, from now on; 0: the usual ones."""
-        if passes != self.test_passes:
-            self._stores = {split: held for split, held in self._stores.items() if split == "train"}
-        self.test_passes = passes
 
     def _store(self, split: Split, clips: VideoClips) -> Store | None:
         """Decoded frames of a split: all of training videos, those of test clips elsewhere."""
@@ -200,19 +222,19 @@ class RealData(LightningDataModule):
         clips = resized_crop(to_clips(raw.frames.flatten(0, 1)), raw.boxes.flatten(0, 1), self._spec.size)
         return Batch(clips, raw.labels.repeat_interleave(m), raw.rows.repeat_interleave(m))
 
-    def candidate(self, row: int, draw: int, stored: bool = True) -> Tensor:
+    def candidate(self, row: int, draw: int) -> Tensor:
         """The clip number `draw` of training video `row` as an `every_clip` loader shows it.
 
         Args:
             row: of the training split.
             draw: of the video's candidates.
-            stored: the frames T_c of a stored item, or the frames T a network sees.
 
         Returns:
-            (C, T, H, W), normalised.
+            (C, T_c, H, W), normalised.
         """
-        shape = self._stored() if stored else {"frames": self._spec.frames, "keep": None}
-        found, boxes = self._clips("every_clip", "train", few=True, **shape).read([row], [[draw]])
+        found, boxes = self._clips("train", few=True, **self._stored(), **self._candidates).read(
+            [row], [[draw]]
+        )
         return self.to_batch(RawBatch(found, torch.zeros(1), torch.zeros(1), boxes)).clips[0]
 
     def sample(self, per_class: int, seed: int, classes: Sequence[int] | None = None) -> Tensor:
@@ -229,56 +251,43 @@ class RealData(LightningDataModule):
         Raises:
             ValueError: a class has fewer videos.
         """
-        labels, keys = self.labels, list[Key]()
         classes = range(self.num_classes) if classes is None else classes
-        for label in classes:
-            rows = (labels == label).nonzero().flatten()
-            if len(rows) < per_class:
-                name = self.classes[label]
-                raise ValueError(f"class {name!r} has {len(rows)} training videos; {per_class} are needed")
-            order = torch.randperm(len(rows), generator=generator(seed, "sample", label))[:per_class]
-            keys += [(row, 0) for row in rows[order].tolist()]
-        clips = self._clips("shuffled", "train", few=True, **self._stored(), boxes="centre", seed=seed)
-        raws = tqdm(self._loader(clips, keys, self.batch_size), "sampling clips", delay=1)
+        keys = random_videos(self.labels, per_class, seed, classes, self.classes)
+        clips = self._clips("train", few=True, **self._stored(), boxes="centre", seed=seed)
+        raws = tqdm(clip_loader(clips, keys, self.batch_size, self.num_workers), "sampling clips", delay=1)
         found = torch.cat([self.to_batch(raw).clips for raw in raws])
         return found.view(len(classes), per_class, *found.shape[1:])
 
     # -- loaders -----------------------------------------------------------------------------------
 
-    def loader(
-        self,
-        kind: Kind,
-        split: Split = "train",
-        batch_size: int | None = None,
-        augment: bool | None = None,
-        rows: Sequence[int] | None = None,
-    ) -> ClipLoader:
-        """This process's share of a split, as `RawBatch`es (`to_batch` makes them clips on a device).
+    def shuffled(self) -> ClipLoader:
+        """A random clip of every training video, in random order, for `to_batch`."""
+        return shuffled(self._clips("train"), self.seed, self._ranks, self.batch_size, self.num_workers)
+
+    def each_class(self) -> ClipLoader:
+        """`per_class` random training clips of every class per batch, until the last step, or for one pass."""
+        clips, count = self._clips("train"), batches_left(self.trainer)
+        step = self.num_classes * self.per_class * self._ranks.world
+        return per_class(
+            clips, self.per_class, self.seed, self._ranks, count or -(-len(clips) // step), self.num_workers
+        )
+
+    def every_clip(self, rows: Sequence[int] | None = None) -> ClipLoader:
+        """This process's share of all candidates of every training video, as long as stored items.
 
         Args:
-            kind: `shuffled`: a random clip of every video, in random order. `every_clip`: all candidates of
-                every video, as long as stored items. `per_class`: random clips, as many of every class,
-                until the trainer's last step. `test`: the test clips of every video. `none`: numbers of
-                steps, no clips.
-            split: which videos.
-            batch_size: clips; `None` takes the data module's.
-            augment: random crops and flips; `None` takes the data module's.
-            rows: with `every_clip` and `test`, only these videos.
+            rows: only these videos.
         """
-        rank, world = self._ranks
-        if kind == "none":
-            steps = self._steps(0)
-            return ClipLoader(Steps(steps), batch_size=None, sampler=EveryClip(steps))
-        clips = self._clips(kind, split, augment)
-        if kind == "per_class":
-            labels = torch.tensor([video.label for video in clips.videos])
-            steps = self._steps(math.ceil(len(labels) / (self.num_classes * self.per_class * world)))
-            keys = PerClass(labels, self.per_class, None, self.seed, rank, world, steps=steps)
-            return self._loader(clips, keys, keys.step_size)
-        count = max((batch_size or self.batch_size) // clips.clips, 1)
-        if kind == "shuffled":
-            return self._loader(clips, Shuffled(len(clips), self.seed, rank, world), count)
-        return self._loader(clips, EveryClip(len(clips) if rows is None else rows, rank, world), count)
+        clips = self._clips("train", **self._stored(), **self._candidates)
+        return whole_videos(clips, rows, self._ranks, self.batch_size, self.num_workers)
+
+    def tested(self, split: Split) -> ClipLoader:
+        """This process's share of the test clips of every video of a split."""
+        shape: dict[str, Any] = {"clips": self.test_clips, "starts": "spread", "boxes": "centre"}
+        if self.test_passes:
+            shape = {"clips": self.test_passes, "starts": "random", "boxes": "mirrored"}
+        clips = self._clips(split, **shape)
+        return whole_videos(clips, None, self._ranks, self.batch_size, self.num_workers)
 
     def by_key(
         self, keys: Keys | list[Key], seed: int, batch_size: int | None = None, stored: bool = False,
@@ -294,29 +303,8 @@ class RealData(LightningDataModule):
             frames: of a stored item instead of T_c.
         """
         shape = {**self._stored(frames), "boxes": "centre"} if stored else {}
-        clips = self._clips("shuffled", "train", seed=seed, **shape)
-        return self._loader(clips, keys, batch_size or self.batch_size)
-
-    def _loader(self, clips: VideoClips, keys: Keys | list[Key], batch_size: int) -> ClipLoader:
-        """Workers that open videos themselves, and hand over whole batches."""
-        return ClipLoader(
-            clips,
-            batch_size,
-            sampler=keys,
-            num_workers=self.num_workers,
-            collate_fn=whole,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-            generator=torch.Generator(),  # or the loader would draw from the global one
-        )
-
-    def _steps(self, default: int) -> int:
-        """Batches until the trainer's last step."""
-        if self.trainer is not None and self.trainer.max_steps > 0:
-            return self.trainer.max_steps * self.trainer.accumulate_grad_batches
-        if default:
-            return default
-        raise ValueError("this method has no epochs: set --trainer.max_steps")
+        clips = self._clips("train", seed=seed, **shape)
+        return clip_loader(clips, keys, batch_size or self.batch_size, self.num_workers)
 
     # -- Lightning ---------------------------------------------------------------------------------
 
@@ -329,21 +317,24 @@ class RealData(LightningDataModule):
     def train_dataloader(self) -> ClipLoader:
         """What the module's `batches` asks for, from where the run was left."""
         assert self.trainer is not None
-        module = self.trainer.lightning_module
-        kind: Kind = getattr(module, "batches", "shuffled")
-        wanted = getattr(module, "wanted", None) if kind == "every_clip" else None
-        loader = self.loader(kind, rows=None if wanted is None else wanted(self.labels).tolist())
+        module = cast(Trained, self.trainer.lightning_module)
+        if module.batches == "every_clip":
+            loader = self.every_clip(cast(Chooser, module).wanted(self.labels).tolist())
+        elif module.batches == "none":
+            loader = steps(self.trainer)
+        else:
+            loader = self.shuffled() if module.batches == "shuffled" else self.each_class()
         if isinstance(loader.sampler, Keys):
             loader.sampler.resume(*left_at(self.trainer, len(loader), loader.batch_size or 1))
         return loader
 
     def val_dataloader(self) -> ClipLoader | list[Any]:
         """Test clips of the videos held out; none without `val_share` or a `val` folder."""
-        return self.loader("test", "val") if self.splits["val"] else []
+        return self.tested("val") if self.splits["val"] else []
 
     def test_dataloader(self) -> ClipLoader:
         """Test clips of the test videos."""
-        return self.loader("test", "test")
+        return self.tested("test")
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Make clips, on the device."""

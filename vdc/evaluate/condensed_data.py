@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from copy import copy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -78,6 +79,12 @@ class CondensedData(LightningDataModule):
         self.interpolator = interpolator_of(self.spec)
         self._geometry: Geometry  # of the epoch under way, drawn by `begin`
         self._targets: Tensor | None = None  # (rows, K) stored logits of the epoch
+
+    def with_(self, seed: int) -> Self:
+        """The same set, on the device once for all, seen in another order and other views: a copy."""
+        other = copy(self)
+        other.seed = seed
+        return other
 
     @property
     def batch_size(self) -> int:

@@ -18,7 +18,7 @@ from vdc.spec import INTERPOLATOR
 from vdc.system.processes import first_process, wait_for_all
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol, check_epochs
-from vdc.train.run import MakeTrainer, Running, follow
+from vdc.train.run import MakeTrainer, Running, apply_protocol
 
 
 def evaluate(
@@ -69,7 +69,7 @@ def evaluate(
     running = Running(trainer, progress, checkpoint_every)
     resident = CondensedData(condensed, protocol or Protocol(), data, ipc, teacher)
     check_match(resident.set, data)
-    data.test_at_random(resident.protocol.test_passes)
+    resident.real = data.with_(test_passes=resident.protocol.test_passes)
     folder = Path(out) if out else Path(condensed) / "evaluations"
     results = []
     for student in students:
@@ -144,7 +144,7 @@ def evaluate_full(
     running = Running(trainer, progress, checkpoint_every)
     data.setup("test")
     settled = (protocol or Protocol()).with_labels("hard")
-    follow(data, settled)
+    data = apply_protocol(data, settled)
     videos, spec, source = len(data.labels), data.spec, data.fingerprint()
     about = {
         "method": "full data",
@@ -171,7 +171,7 @@ def run_task(
 
     Args:
         task: what is trained on what.
-        data: its clips; the seed of every run is set on it. On a condensed set students are scored late in
+        data: its clips. On a condensed set students are scored late in
             training, for the published habit.
         seeds: of the runs.
         running: how they are run.
@@ -182,10 +182,10 @@ def run_task(
         if seed in done:
             continue
         folder = task.open(seed)
-        data.seed = seed
+        own = data.with_(seed=seed)
         module = EvalModule(task.student, len(data.classes), task.spec, p, seed, task.net_options, "test")
         title = f"{task.about['method']}, {task.student}, seed {seed}"
-        seconds = running.fit_and_test(module, data, folder, title, looks)
+        seconds = running.fit_and_test(module, own, folder, title, looks)
         found = module.outcome() | {"checks": module.history, "curve": module.curve}
         done[seed] = task.close(seed, found, seconds)
     return task.summarise(done, with_checks=isinstance(data, CondensedData))

@@ -1,6 +1,9 @@
 """Condensation methods: importing a class here is what lets a config name it."""
 
 from vdc.methods.base.condenser import Condenser
+from vdc.methods.base.features import FeatureMatching
+from vdc.methods.base.learner import Learner
+from vdc.methods.base.selection import Selection
 from vdc.methods.base.shard import ShardStrategy
 from vdc.methods.cda import CDA
 from vdc.methods.datm import DATM
@@ -33,10 +36,13 @@ __all__ = [
     "RDED",
     "Condenser",
     "FRePo",
+    "FeatureMatching",
     "Herding",
     "KCenter",
+    "Learner",
     "Random",
     "SRe2L",
+    "Selection",
     "ShardStrategy",
     "StaticDC",
     "Statistics",

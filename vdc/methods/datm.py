@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vdc.methods.expert_choice import mean_verdict, verdicts
+from vdc.methods.expert_choice import expert_logits, mean_expert_logits
 from vdc.methods.mtt import MTT
-from vdc.spec import Batch, ClipSpec
+from vdc.spec import Batch
 
 CHUNK = 32  # clips rendered at a time
 
@@ -21,24 +21,19 @@ class DATM(MTT):
     mean of the experts that classify the clip correctly.
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
-        experts: their folder, from `vdc pretrain --experts`.
         start_until: starts stay below this epoch at first, see `max_start_epoch`; `None` grows nothing.
         expansion_steps: steps over which that bound grows to `max_start_epoch`.
         lr_labels: learning rate of the labels; 0 keeps hard ones.
         momentum_labels: of SGD on them.
-        threshold: a step whose loss is larger changes nothing; with multi-size, the mean of both losses. A run
-            ends with an error after 50 of them in a row: what is drawn differs, but nothing is learnt.
+        threshold: a step whose loss, the mean of its terms, is larger changes nothing. A run ends with an error
+            after 50 of them in a row: what is drawn differs, but nothing is learnt.
         init: see MTT.
         options: further arguments, of MTT.
     """
 
     def __init__(
         self,
-        num_classes: int,
-        spec: ClipSpec,
-        experts: str,
+        *args: Any,
         start_until: int | None = None,
         expansion_steps: int = 1000,
         lr_labels: float = 5.0,
@@ -47,17 +42,20 @@ class DATM(MTT):
         init: str = "correct",
         **options: Any,
     ) -> None:
-        super().__init__(num_classes, spec, experts, init=init, **options)
+        super().__init__(*args, init=init, **options)
         first = self.max_start_epoch if start_until is None else start_until
         if not self.min_start_epoch < first <= self.max_start_epoch:
             raise ValueError(
                 f"--model.init_args.start_until {start_until} must be above min_start_epoch "
                 f"{self.min_start_epoch}, and at most max_start_epoch {self.max_start_epoch}"
             )
-        self.start_until, self.expansion_steps = first, max(expansion_steps, 1)
-        self.lr_labels, self.momentum_labels, self.threshold = lr_labels, momentum_labels, threshold
+        self.start_until = first
+        self.expansion_steps = max(expansion_steps, 1)
+        self.lr_labels = lr_labels
+        self.momentum_labels = momentum_labels
+        self.threshold = threshold
         if lr_labels > 0:
-            self.memory.learn_labels(torch.zeros(len(self.memory), num_classes))
+            self.memory.learn_labels(torch.zeros(len(self.memory), self.num_classes))
 
     def window(self) -> tuple[int, int]:
         """The bound grows evenly (DATM, sec. 3.2; GzyAftermath/DATM:distill/DATM.py)."""
@@ -78,8 +76,8 @@ class DATM(MTT):
             return
         rows = torch.arange(len(self.memory), device=self.device)
         parts = [self.memory.clips(part, None).cpu() for part in torch.split(rows, CHUNK)]
-        found = verdicts(self.experts, torch.cat(parts), self.spec, self.device)
-        self.memory.logits.copy_(mean_verdict(found, self.memory.labels))
+        logits = expert_logits(self.experts, torch.cat(parts), self.spec, self.device)
+        self.memory.logits.copy_(mean_expert_logits(logits, self.memory.labels))
 
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
         """One step, and whether it is poor."""

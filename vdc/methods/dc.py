@@ -8,13 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vdc.methods.base.gradient import GradientMatching
+from vdc.methods.base.options import Augmentation
 from vdc.methods.base.per_class import classes_of
-from vdc.ops.augment import diff_augment
-from vdc.ops.match import Metric
 from vdc.ops.windows import draw_starts
-from vdc.spec import ClipSpec
 
 LOOPS = {1: (1, 1), 5: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+SIAMESE = Augmentation("color_crop_cutout_flip_scale_rotate")
 
 
 class DC(GradientMatching):
@@ -24,29 +23,19 @@ class DC(GradientMatching):
     more than one step per network classes depend on one another: then all of them must be one block.
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
         ipc: items per class.
         outer: steps with one network; `None` takes the published number for 1, 5, 10, 20, 30, 40 or 50 items.
         inner: epochs that the network trains on the synthetic clips between two steps; `None` likewise.
-        init: as `Classwise`; noise as published.
-        metric: see `ops.match.gradient_distance`.
-        net_lr: of the network's SGD.
-        net_batch: clips per step of the network.
-        options: see `Classwise`.
+        options: see `GradientMatching`.
     """
 
     def __init__(
         self,
-        num_classes: int,
-        spec: ClipSpec,
+        *args: Any,
         ipc: int = 1,
         outer: int | None = None,
         inner: int | None = None,
         init: str = "noise",
-        metric: Metric = "ours",
-        net_lr: float = 0.01,
-        net_batch: int = 256,
         **options: Any,
     ) -> None:
         if (outer is None or inner is None) and ipc not in LOOPS:
@@ -54,25 +43,13 @@ class DC(GradientMatching):
                 f"no published loops for --model.init_args.ipc {ipc}: set model.init_args.outer and inner"
             )
         steps, epochs = LOOPS.get(ipc, (1, 1))
-        super().__init__(
-            num_classes,
-            spec,
-            steps if outer is None else outer,
-            metric,
-            False,
-            net_lr,
-            0.0,
-            0.0,
-            net_batch,
-            ipc=ipc,
-            init=init,
-            **options,
-        )
+        outer = steps if outer is None else outer
+        super().__init__(*args, outer=outer, ipc=ipc, init=init, **options)
         self.inner = epochs if inner is None else inner
         if self.outer > 1 and len(self.blocks) > 1:
             raise ValueError(
                 f"model.init_args.outer {self.outer}: networks train on the items of all classes: these "
-                f"must be one block, leave model.init_args.block out or set it to {num_classes * ipc}"
+                f"must be one block, leave model.init_args.block out or set it to {self.num_classes * ipc}"
             )
 
     def net_clips(self, clips: int) -> int:
@@ -87,8 +64,7 @@ class DC(GradientMatching):
                 with torch.no_grad():
                     clips, labels = self.memory.render(rows.to(self.device))
                     seen = self.view(clips, draw_starts(len(rows), self.spec, rng))
-                    if self.augment is not None:
-                        seen = diff_augment(seen, rng, self.augment, self.augment_mode, shared=False)
+                    seen = self.augment(seen, rng, shared=False)
                 yield F.cross_entropy(self.net(seen), classes_of(labels))
 
 
@@ -96,19 +72,14 @@ class DSA(DC):
     """DC with one augmentation for real and synthetic clips of a class (Zhao & Bilen 2021, ICML).
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
-        init: as `Classwise`; real as published.
-        augment: as `Classwise`; leave out flip where mirrored clips have another class.
         options: see `DC`.
     """
 
     def __init__(
         self,
-        num_classes: int,
-        spec: ClipSpec,
+        *args: Any,
         init: str = "real",
-        augment: str | None = "color_crop_cutout_flip_scale_rotate",
+        augment: Augmentation = SIAMESE,
         **options: Any,
     ) -> None:
-        super().__init__(num_classes, spec, init=init, augment=augment, **options)
+        super().__init__(*args, init=init, augment=augment, **options)

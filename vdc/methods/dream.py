@@ -1,9 +1,11 @@
 """DREAM: IDC on the real clips that cover their class."""
 
-from typing import Any, Literal
+from typing import Any
 
+from vdc.methods.base.options import RealClips
 from vdc.methods.idc import IDC
-from vdc.spec import ClipSpec
+
+REPRESENTATIVE = RealClips("dream", interval=10)
 
 
 class DREAM(IDC):
@@ -13,20 +15,13 @@ class DREAM(IDC):
     (lyq312318224/DREAM@595e3c1). Items start from random clips, the authors' from representatives.
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
-        sampling: as `Classwise`.
-        dream_interval: likewise.
         options: see `IDC`.
     """
 
     def __init__(
         self,
-        num_classes: int,
-        spec: ClipSpec,
-        *,
-        sampling: Literal["random", "dream"] = "dream",
-        dream_interval: int = 10,
+        *args: Any,
+        real: RealClips = REPRESENTATIVE,
         **options: Any,
     ) -> None:
-        super().__init__(num_classes, spec, sampling=sampling, dream_interval=dream_interval, **options)
+        super().__init__(*args, real=real, **options)

@@ -3,7 +3,6 @@
 from typing import Any
 
 from vdc.methods.statistics import Statistics
-from vdc.spec import ClipSpec
 
 
 class EDC(Statistics):
@@ -13,23 +12,13 @@ class EDC(Statistics):
     50 to 100 % (shaoshitong/EDC@80116a79:Branch_full_ImageNet_1k/recover; for videos Chen 2024, re-implemented).
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
-        teachers: as `Statistics`.
-        init: as `Learner`; the authors' is the folder of an RDED set.
         iterations: steps per block.
-        alpha: as `Statistics`.
-        momentum: as `Statistics`.
-        crop_scale: as `Statistics`.
         options: see `Statistics`.
     """
 
     def __init__(
         self,
-        num_classes: int,
-        spec: ClipSpec,
-        teachers: list[str],
-        *,
+        *args: Any,
         init: str = "real",
         iterations: int = 1000,
         alpha: float = 0.5,
@@ -39,4 +28,4 @@ class EDC(Statistics):
     ) -> None:
         options |= {"init": init, "iterations": iterations}
         options |= {"alpha": alpha, "momentum": momentum, "crop_scale": crop_scale}
-        super().__init__(num_classes, spec, teachers, **options)
+        super().__init__(*args, **options)

@@ -1,4 +1,4 @@
-"""Trained experts judge real clips: which to start from, and which labels to give them (DATM)."""
+"""What trained experts make of real clips: which to start from, and which labels to give them (DATM)."""
 
 from collections.abc import Iterator
 
@@ -13,11 +13,11 @@ from vdc.ops.windows import apply_view
 from vdc.spec import ClipSpec
 
 TRIES = 4  # clips looked at for each that is wanted
-CHUNK = 32  # clips judged, and at least decoded, at a time
+CHUNK = 32  # clips classified, and at least decoded, at a time
 
 
 @torch.no_grad()
-def verdicts(experts: Experts, clips: Tensor, spec: ClipSpec, device: torch.device) -> Iterator[Tensor]:
+def expert_logits(experts: Experts, clips: Tensor, spec: ClipSpec, device: torch.device) -> Iterator[Tensor]:
     """Logits (n, K) of stored clips (n, C, T_c, H, W), middle window, by one expert after another."""
     interpolator = interpolator_of(spec, device)
     for expert in range(len(experts)):
@@ -48,7 +48,7 @@ def correct_clips(data: RealData, experts: Experts, wanted: int, seed: int, devi
 
     Args:
         data: the real videos.
-        experts: the judges.
+        experts: who classifies.
         wanted: clips per class.
         seed: of the choice.
         device: where experts run.
@@ -61,7 +61,7 @@ def correct_clips(data: RealData, experts: Experts, wanted: int, seed: int, devi
     for block in (classes[i : i + size] for i in range(0, len(classes), size)):
         clips = data.sample(per_class, seed, block)
         labels = torch.tensor(block).repeat_interleave(per_class)
-        first = first_right(verdicts(experts, clips.flatten(0, 1), data.spec, device), labels, wanted)
+        first = first_right(expert_logits(experts, clips.flatten(0, 1), data.spec, device), labels, wanted)
         first = first.view(len(block), per_class)
         order = first.argsort(dim=1, stable=True)[:, :wanted]
         wrong += int((first.gather(1, order) >= len(experts)).sum())
@@ -73,7 +73,7 @@ def correct_clips(data: RealData, experts: Experts, wanted: int, seed: int, devi
     return torch.stack(chosen)
 
 
-def mean_verdict(logits: Iterator[Tensor], labels: Tensor) -> Tensor:
+def mean_expert_logits(logits: Iterator[Tensor], labels: Tensor) -> Tensor:
     """Start of soft labels (n, K): mean logits of the experts that classify a clip correctly, else of all.
 
     GzyAftermath/DATM:distill/DATM.py lacks this guard: there a clip that no expert gets right starts at 0/0.

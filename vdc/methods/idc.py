@@ -1,7 +1,7 @@
 """IDC: gradient matching of packed items, in networks that train on real clips."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,14 @@ from vdc.data.sampler import Shuffled
 from vdc.methods.base.condenser import MemoryCallable
 from vdc.methods.base.gradient import GradientMatching
 from vdc.methods.base.networks import endless
-from vdc.ops.augment import diff_augment
+from vdc.methods.base.options import Augmentation
 from vdc.ops.match import Metric
 from vdc.ops.mix import cutmix
 from vdc.ops.rng import derive
 from vdc.ops.windows import draw_starts
-from vdc.spec import ClipSpec, RawBatch
+from vdc.spec import RawBatch
+
+PUBLISHED = Augmentation("color_crop_cutout", "all")
 
 
 class IDC(GradientMatching):
@@ -28,13 +30,9 @@ class IDC(GradientMatching):
     there as here.
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
         memory: what is stored and learnt; packed 2 x 2 as published.
         outer: steps with one network.
         inner: steps of the network on real clips between two steps.
-        augment: as `Classwise`; one draw of all three for a class, real and synthetic, as published.
-        augment_mode: as `Classwise`.
         metric: see `ops.match.gradient_distance`; of weights of convolutions only.
         net_lr: of the network's SGD.
         net_momentum: of the network's SGD.
@@ -46,13 +44,11 @@ class IDC(GradientMatching):
 
     def __init__(
         self,
-        num_classes: int,
-        spec: ClipSpec,
+        *args: Any,
         memory: MemoryCallable = MultiFormation,
         outer: int = 100,
         inner: int = 8,
-        augment: str | None = "color_crop_cutout",
-        augment_mode: Literal["one", "all"] = "all",
+        augment: Augmentation = PUBLISHED,
         metric: Metric = "mse",
         net_lr: float = 0.01,
         net_momentum: float = 0.9,
@@ -61,15 +57,16 @@ class IDC(GradientMatching):
         cutmix: float = 0.5,
         **options: Any,
     ) -> None:
-        options |= {"memory": memory, "augment": augment, "augment_mode": augment_mode}
-        net = (net_lr, net_momentum, net_decay, net_batch)
-        super().__init__(num_classes, spec, outer, metric, True, *net, **options)
-        self.inner, self.cutmix = inner, cutmix
+        options |= {"memory": memory, "augment": augment, "outer": outer, "metric": metric, "net_lr": net_lr}
+        options |= {"net_momentum": net_momentum, "net_decay": net_decay, "net_batch": net_batch}
+        super().__init__(*args, conv_only=True, **options)
+        self.inner = inner
+        self.cutmix = cutmix
         self._stream: Iterator[RawBatch] | None = None
 
     @property
     def at_once(self) -> int:
-        """Those that the network trains on, too."""
+        """Also counts the network's training batch."""
         return max(super().at_once, self.net_batch)
 
     def begin_block(self) -> None:
@@ -94,8 +91,7 @@ class IDC(GradientMatching):
             clips = self.on_device(raw)
             labels = raw.labels.to(self.device)
             seen = self.view(clips, draw_starts(len(clips), self.spec, rng))
-            if self.augment is not None:
-                seen = diff_augment(seen, rng, self.augment, self.augment_mode, shared=False)
+            seen = self.augment(seen, rng, shared=False)
             if float(torch.rand((), generator=rng)) >= self.cutmix:
                 yield F.cross_entropy(self.net(seen), labels)
                 continue

@@ -1,6 +1,7 @@
 """MTT: training on the synthetic clips must end where training on the real videos does."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -8,13 +9,13 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from vdc.condensed.memory import Memory, Pixels
-from vdc.methods.base.condenser import Condenser, MemoryCallable
-from vdc.methods.base.multisize import MultiSize, Seen, real_clips
-from vdc.methods.base.networks import embed, put
+from vdc.condensed.memory import Memory
+from vdc.methods.base.learner import Learner, Terms
+from vdc.methods.base.networks import chunked_features, load_flat_parameters
+from vdc.methods.base.options import Augmentation
 from vdc.methods.expert_choice import CHUNK, correct_clips
+from vdc.nets import VideoNet
 from vdc.nets.experts import Experts, load_experts
-from vdc.ops.augment import diff_augment
 from vdc.ops.losses import ce, soft_ce
 from vdc.ops.rng import derive, generator
 from vdc.ops.unroll import Mode, StepLoss, step_loss, trajectory_loss, unroll
@@ -25,7 +26,7 @@ LEAST_STEP = 1e-3  # of the learnt step size
 HOPELESS = 50  # poor steps in a row
 
 
-class Stretch(NamedTuple):
+class TrajectorySegment(NamedTuple):
     """A piece of an expert's trajectory, and what else is random about a step."""
 
     start: Tensor  # theta (D,)
@@ -35,7 +36,7 @@ class Stretch(NamedTuple):
     seed: int  # of inner batches, windows and augmentation
 
 
-class MTT(Condenser):
+class MTT(Learner):
     """Matching training trajectories (Cazenavette 2022, arXiv 2203.11932; for videos Wang 2024).
 
     From a random snapshot of an expert, `syn_steps` gradient steps on the synthetic clips must end near the
@@ -44,11 +45,8 @@ class MTT(Condenser):
     experts.
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
         experts: their folder, from `vdc pretrain --experts`.
         net: name of the network that they must be; `None` takes any.
-        ipc: items per class.
         syn_steps: inner steps.
         expert_epochs: epochs of an expert that they are to match.
         min_start_epoch: first epoch to start from.
@@ -57,29 +55,25 @@ class MTT(Condenser):
         mode: how the gradient goes through the inner steps, see `vdc.ops.unroll`.
         offload: keep the inner parameters in host memory.
         keep: last inner steps whose graphs are kept, which saves a quarter of the time of each: see the same.
-        augment: families of differentiable augmentation, one drawn per inner step; `None` for none.
+        augment: of every clip of an inner step in its own way.
         step_size: of inner steps, at the start.
         lr_step: learning rate of the step size; 0 keeps it.
         momentum_step: of SGD on it.
-        memory: what is stored and learnt.
         optimizer: of the memory's pixels.
-        init: `real`, `noise`, the folder of a condensed set, or `correct`: clips that experts get right.
-        seed: of everything random; linked from `seed_everything`.
-        out: folder the condensed set is written to; `None` writes none.
-        multisize: match prefixes of the items too, so that they can be used alone; `None` does not.
+        options: see `Learner`.
     """
 
     batches: ClassVar = "none"
     experts: Experts
-    threshold: float = 1.0  # a loss above it is poor: 1 is that of students that do not learn at all
+    threshold: float = 1.0  # a mean of terms above it is poor: 1 is that of students that do not learn at all
 
     def __init__(
         self,
         num_classes: int,
         spec: ClipSpec,
         experts: str,
+        *,
         net: str | None = None,
-        ipc: int = 1,
         syn_steps: int = 10,
         expert_epochs: int = 1,
         min_start_epoch: int = 0,
@@ -88,18 +82,15 @@ class MTT(Condenser):
         mode: Mode = "exact",
         offload: bool = False,
         keep: int = 1,
-        augment: str | None = None,
+        augment: Augmentation = Augmentation(),
         step_size: float = 0.01,
         lr_step: float = 1e-5,
         momentum_step: float = 0.5,
-        memory: MemoryCallable = Pixels,
         optimizer: OptimizerCallable = torch.optim.SGD,
         init: str = "real",
-        seed: int = 0,
-        out: str | None = None,
-        multisize: MultiSize | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(num_classes, spec, ipc, memory, optimizer, init, seed, out, multisize)
+        super().__init__(num_classes, spec, optimizer=optimizer, init=init, **options)
         counts = {"syn_steps": syn_steps, "expert_epochs": expert_epochs, "keep": keep}
         counts |= {"batch_syn": batch_syn or 1}
         for name, count in counts.items():
@@ -116,22 +107,22 @@ class MTT(Condenser):
             )
         if step_size < LEAST_STEP:
             raise ValueError(f"--model.init_args.step_size {step_size} must be at least {LEAST_STEP}")
-        self.experts_path, self.net, self.syn_steps, self.expert_epochs = (
-            experts,
-            net,
-            syn_steps,
-            expert_epochs,
-        )
-        self.min_start_epoch, self.max_start_epoch, self.batch_syn = (
-            min_start_epoch,
-            max_start_epoch,
-            batch_syn,
-        )
-        self.mode, self.offload, self.keep, self.augment = mode, offload, keep, augment
-        self.lr_step, self.momentum_step = lr_step, momentum_step
+        self.experts_path = experts
+        self.net_name = net
+        self.syn_steps = syn_steps
+        self.expert_epochs = expert_epochs
+        self.min_start_epoch = min_start_epoch
+        self.max_start_epoch = max_start_epoch
+        self.batch_syn = batch_syn
+        self.mode = mode
+        self.offload = offload
+        self.keep = keep
+        self.augment = augment
+        self.lr_step = lr_step
+        self.momentum_step = momentum_step
         self.step_size = nn.Parameter(torch.tensor(float(step_size)), requires_grad=lr_step > 0)
         self._inner: StepLoss
-        self._current: Stretch | None = None
+        self._current: TrajectorySegment | None = None
         self._poor = False  # the current step
         self._poor_steps = 0  # in a row, up to it
 
@@ -142,7 +133,7 @@ class MTT(Condenser):
         if str(self.trainer.precision) == "16-mixed":
             raise ValueError("--trainer.precision 16-mixed scales no inner gradient: use bf16-mixed")
         needed = self.max_start_epoch - 1 + self.expert_epochs
-        self.experts = load_experts(self.experts_path, self.data.classes, self.spec, self.net, needed)
+        self.experts = load_experts(self.experts_path, self.data.classes, self.spec, self.net_name, needed)
         student = self.experts.build().to(self.device).requires_grad_(False).train()
         self._inner = step_loss(
             student, lambda logits, y: ce(logits, y) if y.ndim == 1 else soft_ce(logits, y)
@@ -152,8 +143,8 @@ class MTT(Condenser):
         """Clips that the memory starts from, per `init`."""
         if self.init != "correct":
             return super().initial_clips()
-        found = correct_clips(self.data, self.experts, self.memory.wants, self.seed, self.device)
-        return found.to(self.device)
+        count = self.memory.init_clips_per_class
+        return correct_clips(self.data, self.experts, count, self.seed, self.device).to(self.device)
 
     def window(self) -> tuple[int, int]:
         """First epoch to start from, and the one that starts stay below, at this step."""
@@ -167,7 +158,7 @@ class MTT(Condenser):
 
     # -- a step ------------------------------------------------------------------------------------------
 
-    def context(self, batch: Batch | None) -> Stretch:
+    def context(self, batch: Batch | None) -> TrajectorySegment:
         """An expert, and the epoch to start from."""
         expert = self.turn()
         epoch = int(torch.randint(*self.window(), (), generator=self.rng("start", per_rank=True)))
@@ -175,22 +166,22 @@ class MTT(Condenser):
             self.experts.snapshot(expert, e).to(self.device) for e in (epoch, epoch + self.expert_epochs)
         )
         seed = derive(self.seed, "stretch", self.global_step, self.global_rank)
-        self._current = Stretch(start, target, expert, epoch, seed)
+        self._current = TrajectorySegment(start, target, expert, epoch, seed)
         self.log_dict({"expert": float(expert), "start_epoch": float(epoch)})
         return self._current
 
-    def rendered(self, context: Stretch, memory: Memory) -> tuple[Tensor, Tensor]:
+    def render(self, memory: Memory, context: TrajectorySegment) -> tuple[Tensor, Tensor]:
         """Clips (N, V, C, T_c, H, W) of a memory whose rows have variants: inner steps draw among V of them.
 
         There V is all of them, or the number of inner steps if that is less.
         """
         seen = min(memory.variants, self.syn_steps)
         if seen == 1:
-            return super().rendered(context, memory)
-        clips, labels = memory.render(self.rows(context).repeat_interleave(seen), self.frozen)
+            return super().render(memory, context)
+        clips, labels = memory.render(torch.arange(len(memory), device=self.device).repeat_interleave(seen))
         return clips.view(-1, seen, *clips.shape[1:]), labels[::seen]
 
-    def loss(self, clips: Tensor, labels: Tensor, context: Stretch) -> dict[str, Tensor]:
+    def loss(self, clips: Tensor, labels: Tensor, context: TrajectorySegment) -> Terms:
         """Distance to the target over that of the start (MTT, eq. 2).
 
         Args:
@@ -214,15 +205,16 @@ class MTT(Condenser):
         )
         return {"trajectory": value}
 
-    def embedded(self, clips: Tensor, earlier: Tensor, context: Stretch) -> Seen:
-        """Last maps of middle windows in the network that the stretch starts from; real clips of their own."""
-        net = self.experts.build().to(self.device).eval()
-        put(net, context.start)
-        items = (some[:, 0] if some.ndim == 6 else some for some in (clips, earlier))
-        now, then, *real = (
-            embed(net, self.view(part, None), CHUNK).float() for part in (*items, *real_clips(self))
-        )
-        return Seen(now, then, torch.stack([part.mean(0) for part in real]), torch.ones(len(real)))
+    @cached_property
+    def net(self) -> VideoNet:
+        """A network of the experts' kind, to look at clips with; no part of this module's state."""
+        return self.experts.build().to(self.device).eval()
+
+    def embed(self, clips: Tensor, classes: Tensor, context: TrajectorySegment) -> Tensor:
+        """Last maps (N, D) of middle windows in the network that the step starts from."""
+        load_flat_parameters(self.net, context.start)
+        clips = clips[:, 0] if clips.ndim == 6 else clips
+        return chunked_features(self.net, self.view(clips, None), CHUNK)
 
     def _seen(self, theta: Tensor, clips: Tensor, labels: Tensor, *drawn: Tensor) -> Tensor:
         """Inner loss on some clips; windows and augmentation happen here, so that no step keeps them."""
@@ -232,21 +224,19 @@ class MTT(Condenser):
             clips = clips[rows.to(clips.device), drawn_of.to(clips.device)]
         else:
             clips = clips[rows.to(clips.device)]
-        clips = self.view(clips, starts)
-        if self.augment is not None:
-            clips = diff_augment(clips, generator(int(seed), "augment"), self.augment, shared=False)
+        clips = self.augment(self.view(clips, starts), generator(int(seed), "augment"), shared=False)
         return self._inner(theta, clips, labels[rows.to(labels.device)])
 
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
-        """One step, with a curve of the step size; poor where its loss, averaged over processes, is too large."""
+        """One step, with a curve of the step size; poor where its terms, averaged over processes, are too large."""
         self.log("step_size", self.step_size.detach())
         total = super().training_step(batch, batch_idx)
         mean = self.trainer.strategy.reduce(total.detach().clone(), reduce_op="mean")
-        losses = 2 if self.prefixes is not None and self.prefixes.made else 1
-        self._poor = bool(mean > losses * self.threshold)
+        terms = len(self.step_terms)
+        self._poor = bool(mean > terms * self.threshold)
         self._poor_steps = self._poor_steps + 1 if self._poor else 0
         if self._poor_steps == HOPELESS:
-            self.hopeless(float(mean / losses))
+            self.hopeless(float(mean / terms))
         return total
 
     def hopeless(self, loss: float) -> None:

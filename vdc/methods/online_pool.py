@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vdc.nets import VideoNet, build, channels_last
+from vdc.nets import VideoNet, channels_last
 from vdc.ops.rng import derive, generator
-from vdc.spec import ClipSpec
 
 
 class OnlinePool:
@@ -17,37 +16,23 @@ class OnlinePool:
     Ages start staggered, so that the pool always holds networks of all ages.
 
     Args:
-        size: how many.
+        nets: the networks, on their device; their weights are drawn here.
         max_age: steps after which a network starts afresh.
         lr: of Adam.
-        net: their name.
-        options: their further arguments.
-        num_classes: K.
-        spec: clip shapes.
         seed: of initial weights and dropout.
-        device: where they live.
     """
 
-    def __init__(
-        self,
-        size: int,
-        max_age: int,
-        lr: float,
-        net: str,
-        options: dict[str, Any],
-        num_classes: int,
-        spec: ClipSpec,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.max_age, self.lr, self.seed = max_age, lr, seed
-        self.ages = [max_age // size * i for i in range(size)]
-        self.lives = [0] * size  # times each was started afresh
+    def __init__(self, nets: list[VideoNet], max_age: int, lr: float, seed: int) -> None:
+        self.nets = nets
+        self.max_age = max_age
+        self.lr = lr
+        self.seed = seed
+        self.ages = [max_age // len(nets) * i for i in range(len(nets))]
+        self.lives = [0] * len(nets)  # times each was started afresh
         self.steps = 0  # of all of them
-        self.nets = [build(net, num_classes, spec, **options).to(device) for _ in range(size)]
         self.optimizers: list[torch.optim.Adam] = []
-        for i, one in enumerate(self.nets):
-            channels_last(one)
+        for i, net in enumerate(nets):
+            channels_last(net)
             self.optimizers.append(self._start(i))
 
     def __len__(self) -> int:
@@ -73,7 +58,8 @@ class OnlinePool:
         """
         self.steps += 1
         if self.ages[i] >= self.max_age:
-            self.lives[i], self.ages[i] = self.lives[i] + 1, 0
+            self.lives[i] += 1
+            self.ages[i] = 0
             self.optimizers[i] = self._start(i)
             return
         net = self.nets[i].train().requires_grad_(True)

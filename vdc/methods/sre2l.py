@@ -6,7 +6,6 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 
 from vdc.methods.statistics import Statistics, Taps
-from vdc.spec import ClipSpec
 
 
 def published_adam(parameters: Any) -> torch.optim.Adam:
@@ -20,25 +19,14 @@ class SRe2L(Statistics):
     `Statistics` of the whole set in the norms of one network: 4000 steps from noise, crops of 8 to 100 %.
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
-        teachers: as `Statistics`; one as published.
         optimizer: of one block's parameters.
-        init: as `Learner`; noise as published.
         iterations: steps per block.
-        taps: as `Statistics`; norms as published.
-        alpha: as `Statistics`; 1, the whole set alone, as published.
-        momentum: as `Statistics`; none as published.
-        crop_scale: as `Statistics`.
         options: see `Statistics`.
     """
 
     def __init__(
         self,
-        num_classes: int,
-        spec: ClipSpec,
-        teachers: list[str],
-        *,
+        *args: Any,
         optimizer: OptimizerCallable = published_adam,
         init: str = "noise",
         iterations: int = 4000,
@@ -50,4 +38,4 @@ class SRe2L(Statistics):
     ) -> None:
         options |= {"optimizer": optimizer, "init": init, "iterations": iterations, "taps": taps}
         options |= {"alpha": alpha, "momentum": momentum, "crop_scale": crop_scale}
-        super().__init__(num_classes, spec, teachers, **options)
+        super().__init__(*args, **options)

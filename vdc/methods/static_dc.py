@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vdc.methods.base.options import Network
 from vdc.methods.base.shard import State
 from vdc.methods.dc import DC, LOOPS
 from vdc.spec import Batch, ClipSpec
+
+SINGLE_FRAMES = Network("convnet2d")
 
 
 class StaticDC(DC):
@@ -19,12 +22,7 @@ class StaticDC(DC):
     `data.spec.stored_frames` 1 with `interpolation: duplicate`.
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
         ipc: stills per class.
-        outer: as `DC`; two stills per class have the published 1.
-        inner: likewise.
-        init: as `Classwise`; random frames as published.
         net: network for single frames to compare in.
         patience: end when the mean loss of so many steps is not below that of as many before; `None` never
             does before `iterations`.
@@ -33,32 +31,24 @@ class StaticDC(DC):
 
     def __init__(
         self,
-        num_classes: int,
-        spec: ClipSpec,
+        *args: Any,
         ipc: int = 1,
         outer: int | None = None,
         inner: int | None = None,
         init: str = "real",
-        net: str = "convnet2d",
+        net: Network = SINGLE_FRAMES,
         patience: int | None = None,
         **options: Any,
     ) -> None:
-        if spec.stored != 1:
+        steps, epochs = LOOPS.get(1 if ipc == 2 else ipc, (outer, inner))
+        outer = steps if outer is None else outer
+        inner = epochs if inner is None else inner
+        super().__init__(*args, ipc=ipc, outer=outer, inner=inner, init=init, net=net, **options)
+        if self.spec.stored != 1:
             raise ValueError(
-                f"StaticDC learns stills, not {spec.stored} frames: set data.spec.stored_frames 1 and "
+                f"StaticDC learns stills, not {self.spec.stored} frames: set data.spec.stored_frames 1 and "
                 "data.spec.interpolation duplicate"
             )
-        steps, epochs = LOOPS.get(1 if ipc == 2 else ipc, (outer, inner))
-        super().__init__(
-            num_classes,
-            spec,
-            ipc,
-            steps if outer is None else outer,
-            epochs if inner is None else inner,
-            init,
-            net=net,
-            **options,
-        )
         if patience is not None and (patience < 1 or len(self.blocks) > 1):
             raise ValueError(
                 f"model.init_args.patience {patience} must be at least 1, and all classes one block: leave "

@@ -1,18 +1,16 @@
 """Statistics matching: items whose traces inside trained networks look like those of real clips."""
 
 import math
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from vdc.condensed.memory import Pixels
 from vdc.methods.base.blocks import BlockCondenser
-from vdc.methods.base.condenser import MemoryCallable
+from vdc.methods.base.features import FeatureMatching
+from vdc.methods.base.learner import Terms
 from vdc.methods.base.memory_estimate import activation_bytes
-from vdc.methods.base.multisize import MultiSize, Seen, Terms, real_clips
 from vdc.methods.base.shard import State
 from vdc.methods.teacher_statistics import PATCH, Measured, Watch, beside, measure, observe
 from vdc.nets import Teacher, load_teacher
@@ -21,7 +19,6 @@ from vdc.ops.losses import ce
 from vdc.ops.stats import Momentum, Stat, Variance, class_target, flatness, layer_distance, pooled, smooth_
 from vdc.spec import Batch, ClipSpec
 
-Rows = Tensor | slice  # some of the clip rows, or all
 Taps = Literal["norm", "conv", "both"]
 Curriculum = Literal["none", "cosine"]
 SLOW_RATE, TEMPERATURE = 0.99, 4.0  # of the flatness term: Shao 2024b
@@ -32,12 +29,21 @@ def published_adam(parameters: Any) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=0.05, betas=(0.5, 0.9))
 
 
-class Draw(NamedTuple):
+class StatisticsContext(NamedTuple):
     """Everything random about a step."""
 
     starts: Tensor  # (N,) first stored frame of each item's window
     boxes: Tensor  # (N, 5) crops
-    teachers: list[int]  # of the pool
+    teachers: list[int]  # of all, by number
+
+
+class TeacherFeatures(NamedTuple):
+    """What a teacher makes of clips."""
+
+    logits: Tensor  # (N, K)
+    mean: Tensor  # (N, sum of S), of every tap and clip
+    var: Tensor  # (N, sum of S)
+    slow_logits: Tensor | None  # (N, K) of the slow copy
 
 
 class Target(NamedTuple):
@@ -49,10 +55,10 @@ class Target(NamedTuple):
     classes: Stat | None  # (C, sum of S) of the block's classes; not read at alpha 1
 
 
-class Statistics(BlockCondenser):
+class Statistics(FeatureMatching, BlockCondenser):
     """What SRe2L, G-VBSM, EDC and CDA share: each is a class that chooses among the options below.
 
-    Loss of a step, for one teacher of the pool (or all): cross-entropy + weight * sum over taps of [alpha *
+    Loss of a step, for one teacher (or all): cross-entropy + weight * sum over taps of [alpha *
     d(batch, data set) + (1 - alpha) * d(batch, the classes in it)] + flatness_weight * KL to a slow copy of
     the items; d: L2 distances of the channel means and of the variances of the tapped layers' inputs.
 
@@ -65,12 +71,7 @@ class Statistics(BlockCondenser):
         spec: stored and seen clip shapes, linked from the data; every step sees a new window of the stored
             frames.
         teachers: folders that `vdc pretrain` wrote.
-        ipc: items per class.
-        memory: what is stored and learnt.
         optimizer: of one block's parameters; its rate falls to 0 over the block by half a cosine.
-        init: `real` (random training clips), `noise`, or the folder of a condensed set (EDC: one of RDED).
-        iterations: steps per block.
-        block: items per block at most, the batch whose statistics are matched; a class is never split.
         taps: whose inputs are matched: `norm` layers, `conv` layers, or both.
         alpha: share of data-set-wide matching, the rest is class-wise; in [0, 1].
         variance: of a class: mean `within` clips, as EDC's authors store it, or `pooled` over all its pixels.
@@ -79,16 +80,14 @@ class Statistics(BlockCondenser):
         first_multiplier: extra weight of the first tapped layer.
         momentum: of the moving average of batch statistics, 0 for none.
         flatness_weight: of the KL to the slow copy's logits, mean over items; the authors' is K times ours.
-        pool: one teacher per step in turn, or the mean over all.
+        turns: one teacher per step in turn, or the mean over all.
         crop_scale: area of the random crop of a step over that of the frame.
         shared_crop: one crop for all items of a step, as published, or one each.
         flip: probability of mirroring.
         curriculum: `cosine` lowers the least crop area from `crop_scale[1]` to `crop_scale[0]` (CDA).
         reference_quirks: averages start at zero uncorrected, and go on from block to block, as in EDC's code.
         cache: folder of measured statistics; `None`: `statistics` inside each teacher's folder.
-        seed: of everything random; linked from `seed_everything`.
-        out: folder the condensed set is written to; `None` writes none.
-        multisize: match prefixes of the items too, so that they can be used alone; `None` does not.
+        options: see `BlockCondenser`; a block is the batch whose statistics are matched.
     """
 
     def __init__(
@@ -96,12 +95,8 @@ class Statistics(BlockCondenser):
         num_classes: int,
         spec: ClipSpec,
         teachers: list[str],
-        ipc: int = 1,
-        memory: MemoryCallable = Pixels,
+        *,
         optimizer: OptimizerCallable = published_adam,
-        init: str = "real",
-        iterations: int = 1000,
-        block: int = 100,
         taps: Taps = "both",
         alpha: float = 0.5,
         variance: Variance = "within",
@@ -110,20 +105,16 @@ class Statistics(BlockCondenser):
         first_multiplier: float = 10.0,
         momentum: float = 0.8,
         flatness_weight: float = 0.0,
-        pool: Literal["round_robin", "all"] = "round_robin",
+        turns: Literal["round_robin", "all"] = "round_robin",
         crop_scale: tuple[float, float] = (0.5, 1.0),
         shared_crop: bool = True,
         flip: float = 0.5,
         curriculum: Curriculum = "none",
         reference_quirks: bool = False,
         cache: str | None = None,
-        seed: int = 0,
-        out: str | None = None,
-        multisize: MultiSize | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            num_classes, spec, ipc, memory, optimizer, init, iterations, block, seed, out, multisize
-        )
+        super().__init__(num_classes, spec, optimizer=optimizer, **options)
         if not 0 <= alpha <= 1:
             raise ValueError(f"model.init_args.alpha must be in [0, 1], got {alpha}")
         if not 0 <= momentum < 1:
@@ -132,25 +123,20 @@ class Statistics(BlockCondenser):
             raise ValueError(f"model.init_args.crop_scale must be 0 < low <= high <= 1, got {crop_scale}")
         if not teachers:
             raise ValueError("model.init_args.teachers is empty: name folders that `vdc pretrain` wrote")
-        self.folders, self.watch = teachers, Watch(("norm", "conv") if taps == "both" else (taps,), patch)
-        self.alpha, self.variance, self.weight, self.first_multiplier = (
-            alpha,
-            variance,
-            weight,
-            first_multiplier,
-        )
-        self.flatness_weight, self.turns, self.cache, self.quirks = (
-            flatness_weight,
-            pool,
-            cache,
-            reference_quirks,
-        )
-        self.crop_scale, self.shared_crop, self.flip, self.curriculum = (
-            crop_scale,
-            shared_crop,
-            flip,
-            curriculum,
-        )
+        self.folders = teachers
+        self.watch = Watch(("norm", "conv") if taps == "both" else (taps,), patch)
+        self.alpha = alpha
+        self.variance = variance
+        self.weight = weight
+        self.first_multiplier = first_multiplier
+        self.flatness_weight = flatness_weight
+        self.turns = turns
+        self.crop_scale = crop_scale
+        self.shared_crop = shared_crop
+        self.flip = flip
+        self.curriculum = curriculum
+        self.quirks = reference_quirks
+        self.cache = cache
         self.averages = Momentum(momentum, corrected=not reference_quirks)
         self.slow: Tensor | None = None  # moving average of the rendered items
         self.measured: list[Measured] = []
@@ -164,23 +150,23 @@ class Statistics(BlockCondenser):
             raise ValueError(
                 "model.init_args.reference_quirks lets blocks depend on one another: use one process"
             )
-        pool = [load_teacher(folder, self.data.classes, self.spec) for folder in self.folders]
-        self.pool = nn.ModuleList(pool)
+        teachers = [load_teacher(folder, self.data.classes, self.spec) for folder in self.folders]
+        self.teachers = nn.ModuleList(teachers)
         super().setup(stage)
 
     def demand(self, clips: int) -> dict[str, int]:
         """Bytes that `clips` clips need beside pixels and optimiser."""
-        each = [activation_bytes(teacher) for teacher in self._pool]
+        each = [activation_bytes(teacher) for teacher in self._teachers]
         return {"activations": clips * (sum(each) if self.turns == "all" else max(each))}
 
     @property
-    def _pool(self) -> list[Teacher]:
-        """The teachers."""
-        return [teacher for teacher in self.pool if isinstance(teacher, Teacher)]
+    def _teachers(self) -> list[Teacher]:
+        """The teachers, as what they are."""
+        return [teacher for teacher in self.teachers if isinstance(teacher, Teacher)]
 
     def prepare(self) -> None:
         """Measure the real clips inside every teacher."""
-        self.measured = measure(self._pool, self.data, self.watch, self.alpha < 1, self.cache)
+        self.measured = measure(self._teachers, self.data, self.watch, self.alpha < 1, self.cache)
 
     def begin_block(self) -> None:
         """Forget the averages of the last block, and look up what the new one's classes should look like."""
@@ -196,8 +182,8 @@ class Statistics(BlockCondenser):
         weights = torch.where(first, self.first_multiplier, 1.0).to(self.device)
         dataset, classes = Stat(*(part.float().to(self.device) for part in measured.dataset)), None
         if self.alpha < 1:
-            found = measured.classes(self.variance)
-            classes = Stat(*(part[list(self.classes)].float().to(self.device) for part in found))
+            own = (part[list(self.classes)].float() for part in measured.classes(self.variance))
+            classes = Stat(*(part.to(self.device) for part in own))
         return Target(list(measured.sizes.values()), weights, dataset, classes)
 
     def block_state(self) -> State:
@@ -219,7 +205,7 @@ class Statistics(BlockCondenser):
 
     # -- a step -------------------------------------------------------------------------------------------
 
-    def context(self, batch: Batch | None) -> Draw:
+    def context(self, batch: Batch | None) -> StatisticsContext:
         """The step's windows, crops and teachers."""
         low, high = self.crop_scale
         if self.curriculum == "cosine":
@@ -227,78 +213,61 @@ class Statistics(BlockCondenser):
         n, side = len(self.memory), self.spec.size
         drawn = 1 if self.shared_crop else n
         boxes = random_boxes(drawn, side, side, self.rng("crop"), scale=(low, high), flip=self.flip)
-        turn = [self.step % len(self.pool)]
-        teachers = list(range(len(self.pool))) if self.turns == "all" else turn
-        return Draw(self.draw_starts(n), boxes.expand(n, -1), teachers)
+        count = len(self.teachers)
+        turn = [self.step % count]
+        teachers = list(range(count)) if self.turns == "all" else turn
+        return StatisticsContext(self.draw_starts(n), boxes.expand(n, -1), teachers)
 
-    def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
-        """Mean over the step's teachers of `ce`, `statistics` and, where asked for, `flatness`."""
-        return self._losses(clips, labels, context, {"": slice(None)})[0]
-
-    def losses(self, clips: Tensor, labels: Tensor, context: Draw, prefix: Tensor) -> tuple[Terms, Terms]:
-        """`loss` of all clips and of the rows `prefix` (n,), whose statistics have an average of their own."""
-        rows: dict[str, Rows] = {"": slice(None), f" of {len(prefix)}": prefix}
-        whole, part = self._losses(clips, labels, context, rows)
-        return whole, part
-
-    def embedded(self, clips: Tensor, earlier: Tensor, context: Draw) -> Seen:
-        """Pooled features of middle windows in the step's teachers; real clips of their own."""
-        now, then, *real = (
-            torch.cat([self._pool[i].features(self.view(part, None)).float() for i in context.teachers], 1)
-            for part in (clips, earlier, *real_clips(self))
-        )
-        return Seen(now, then, torch.stack([part.mean(0) for part in real]), torch.ones(len(real)))
-
-    def _losses(self, clips: Tensor, labels: Tensor, context: Draw, rows: dict[str, Rows]) -> list[Terms]:
-        """Terms of some rows each, named as their moving averages are, from one look at all clips."""
+    def features(self, clips: Tensor, context: StatisticsContext) -> tuple[TeacherFeatures, ...]:
+        """What each of the step's teachers makes of all clips (N, C, T_c, H, W), and of their slow copy."""
         slow = None
         if self.flatness_weight:
             self.slow = clips.detach().clone() if self.slow is None else self.slow
-            slow = self._look(self.slow, context)
-        seen = self._look(clips, context)
-        found = [list(self._terms(i, seen, slow, labels, rows)) for i in context.teachers]
+            slow = self._transform(self.slow, context)
+        seen = self._transform(clips, context)
+        features = tuple(self._observe(self._teachers[i], seen, slow) for i in context.teachers)
         if self.slow is not None:
             smooth_([self.slow], [clips.detach()], SLOW_RATE)
-        return [
-            {name: torch.stack([terms[name] for terms in each]).mean() for name in each[0]}
-            for each in zip(*found, strict=True)
-        ]
+        return features
 
-    def _look(self, clips: Tensor, context: Draw) -> Tensor:
+    def _transform(self, clips: Tensor, context: StatisticsContext) -> Tensor:
         """Stored clips (N, C, T_c, H, W) as the step's teachers see them, (N, C, T, H, W)."""
         return resized_crop(self.view(clips, context.starts), context.boxes, self.spec.size)
 
-    def _terms(
-        self, i: int, seen: Tensor, slow: Tensor | None, labels: Tensor, rows: dict[str, Rows]
-    ) -> Iterator[Terms]:
-        """Terms of some rows each of seen clips (N, C, T, H, W), in teacher `i`.
+    def _observe(self, teacher: Teacher, seen: Tensor, slow: Tensor | None) -> TeacherFeatures:
+        """What a teacher makes of seen clips (N, C, T, H, W)."""
+        logits, stats = observe(teacher, seen, self.watch)
+        with torch.no_grad():
+            slow_logits = None if slow is None else teacher(slow)
+        return TeacherFeatures(logits, *beside(stats), slow_logits)
+
+    def match(
+        self, features: tuple[TeacherFeatures, ...], labels: Tensor, context: StatisticsContext
+    ) -> Terms:
+        """Mean over the step's teachers of `ce`, `statistics` and, where asked for, `flatness`.
 
         Args:
-            i: number of the teacher.
-            seen: all clips.
-            slow: their slow copy.
+            features: of all clips, or of some, whose statistics have a moving average of their own.
             labels: their classes (N,), counted from the block's first.
-            rows: of each, by the name of their moving average.
+            context: from `context`.
         """
-        teacher, target = self._pool[i], self.targets[i]
-        logits, stats = observe(teacher, seen, self.watch)
-        every = beside(stats)
-        if slow is not None:
-            with torch.no_grad():
-                slow_logits = teacher(slow)
-        for name, index in rows.items():
-            own = labels[index]
-            batch = pooled(Stat(every.mean[index], every.var[index]))
-            averaged = Stat(*self.averages(f"{i}{name}", torch.stack(batch)))
+        part = "" if len(labels) == len(self.memory) else f" of {len(labels)}"
+        each = []
+        for i, (logits, mean, var, slow_logits) in zip(context.teachers, features, strict=True):
+            averaged = Stat(*self.averages(f"{i}{part}", torch.stack(pooled(Stat(mean, var)))))
             terms = {
-                "ce": ce(logits[index], own + self.classes[0]),
-                "statistics": self.weight * self._distance(averaged, target, own),
+                "ce": ce(logits, labels + self.classes[0]),
+                "statistics": self.weight * self._distance(averaged, self.targets[i], labels),
             }
-            if slow is not None:
-                terms["flatness"] = self.flatness_weight * flatness(
-                    logits[index], slow_logits[index], TEMPERATURE
-                )
-            yield terms
+            if slow_logits is not None:
+                terms["flatness"] = self.flatness_weight * flatness(logits, slow_logits, TEMPERATURE)
+            each.append(terms)
+        return {name: torch.stack([terms[name] for terms in each]).mean() for name in each[0]}
+
+    def embed(self, clips: Tensor, classes: Tensor, context: StatisticsContext) -> Tensor:
+        """Pooled features (N, D) of middle windows, of the step's teachers side by side."""
+        seen = self.view(clips, None)
+        return torch.cat([self._teachers[i].features(seen).float() for i in context.teachers], 1)
 
     def _distance(self, batch: Stat, target: Target, labels: Tensor) -> Tensor:
         """Weighted sum over taps of the distance of statistics (S,) to those of the set and of `labels`."""

@@ -107,7 +107,7 @@ def take_window(clips: Tensor, starts: Tensor, length: int) -> Tensor:
     return clips.transpose(1, 2)[rows, times].transpose(1, 2)  # ten times faster than gather on a CPU
 
 
-def pieces(clips: Tensor, count: int) -> Tensor:
+def temporal_segments(clips: Tensor, count: int) -> Tensor:
     """Equal parts of clips in time, those of one clip after one another.
 
     Args:

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 PACKAGES = (
-    "vdc",
+    "vdcondense",
     "torch",
     "torchvision",
     "lightning",
@@ -16,6 +16,7 @@ PACKAGES = (
     "av",
     "decord",
 )
+NAMES = {"vdcondense": "vdc"}  # distribution -> what it is called in artefacts
 
 
 def versions() -> dict[str, str]:
@@ -24,7 +25,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "device": device}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            found[NAMES.get(name, name)] = version(name)
         except PackageNotFoundError:
             continue
     return found

@@ -1,6 +1,5 @@
 """Expert trajectories: networks trained on all training videos, a snapshot after every epoch (MTT, DATM)."""
 
-from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +27,7 @@ from vdc.system.resume import claim, drop_checkpoints
 from vdc.system.versions import versions
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol, named
-from vdc.train.run import MakeTrainer, Running, follow
+from vdc.train.run import MakeTrainer, Running, apply_protocol
 
 MB = 1e6
 
@@ -107,7 +106,7 @@ def pretrain_experts(
     if experts < 1 or first < 0:
         raise ValueError(f"--experts must be at least 1 and --first at least 0, got {experts} and {first}")
     settled, numbers = (protocol or named("teacher")).with_labels("hard"), range(first, first + experts)
-    follow(data, settled)
+    data = apply_protocol(data, settled)
     plan = Plan(net, data, Path(out), settled, numbers, snapshots, seed, net_options or {})
     if dry_run:
         print("\n".join(plan.cost()))
@@ -198,14 +197,7 @@ class Plan:
         """Train and test one, or go on with it."""
         own, data = derive(self.seed, "expert", number), self.data
         module = EvalModule(self.net, data.num_classes, data.spec, self.protocol, own, self.net_options)
-        _train(module, _reseeded(data, own), self.folder, number, self.precision, running, title)
-
-
-def _reseeded(data: RealData, seed: int) -> RealData:
-    """The same videos, decoded once for all, in another order and with other crops."""
-    other = copy(data)  # after `setup`: the validation split stays that of the data's own seed
-    other.seed = seed
-    return other
+        _train(module, data.with_(seed=own), self.folder, number, self.precision, running, title)
 
 
 def _train(

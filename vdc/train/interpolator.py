@@ -13,7 +13,7 @@ from vdc.system.resume import drop_checkpoints, once
 from vdc.system.versions import versions
 from vdc.train.protocol import Protocol, named
 from vdc.train.recovery import Recovery
-from vdc.train.run import MakeTrainer, Running, follow
+from vdc.train.run import MakeTrainer, Running, apply_protocol
 from vdc.train.teacher import recipe_of
 
 
@@ -51,7 +51,7 @@ def pretrain_interpolator(
         raise ValueError(
             "protocol.ema, protocol.standardise and protocol.test_passes are not for interpolators"
         )
-    follow(data, settled)
+    data = apply_protocol(data, settled)
     module = Recovery(data.spec, settled, seed, net_options or {})
     about = {"recipe": recipe_of(data, settled, seed), "source": data.fingerprint()}
 

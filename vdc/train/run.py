@@ -81,8 +81,8 @@ class Running:
         return resumable.seconds
 
 
-def follow(data: RealData, protocol: Protocol) -> None:
-    """Have real training clips augmented as a protocol says.
+def apply_protocol(data: RealData, protocol: Protocol) -> RealData:
+    """Real videos, whose training clips are augmented, and test clips drawn, as a protocol says.
 
     Raises:
         ValueError: the protocol wants what only condensed sets offer.
@@ -93,8 +93,12 @@ def follow(data: RealData, protocol: Protocol) -> None:
             "with augment crop or none, and cutmix 0"
         )
     protocol.with_rate({}, "a run on real videos")
-    data.test_at_random(protocol.test_passes)
-    data.augment, data.crop_scale, data.flip = protocol.augment == "crop", protocol.crop_scale, protocol.flip
+    return data.with_(
+        test_passes=protocol.test_passes,
+        augment=protocol.augment == "crop",
+        crop_scale=protocol.crop_scale,
+        flip=protocol.flip,
+    )
 
 
 @contextmanager

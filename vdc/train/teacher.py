@@ -15,7 +15,7 @@ from vdc.system.resume import drop_checkpoints, once
 from vdc.system.versions import versions
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol, named
-from vdc.train.run import MakeTrainer, Running, follow
+from vdc.train.run import MakeTrainer, Running, apply_protocol
 
 BEST = "best.safetensors"  # weights of the best epoch so far
 LOOKS = 30  # times the validation split is scored
@@ -55,7 +55,7 @@ def pretrain(
     data.setup("test")  # hours before the test would find that there is nothing to test on
     folder = Path(out)
     settled = (protocol or named("teacher")).with_labels("hard")
-    follow(data, settled)
+    data = apply_protocol(data, settled)
     module = EvalModule(net, data.num_classes, data.spec, settled, seed, net_options)
     about = {
         "classes": data.classes,

@@ -42,7 +42,11 @@ def slow(memory, label, item, tile, grey=None):
 def test_every_row_is_its_tile_enlarged(factor, time_factor, order):
     memory = filled(factor=factor, time_factor=time_factor, order=order)
     per_item = factor**2 * time_factor
-    assert (memory.per_item, memory.wants, len(memory)) == (per_item, 3 * per_item, 2 * 3 * per_item)
+    assert (memory.per_item, memory.init_clips_per_class, len(memory)) == (
+        per_item,
+        3 * per_item,
+        2 * 3 * per_item,
+    )
     clips, labels = memory.render(torch.arange(len(memory)))
     row = 0
     for label in range(2):

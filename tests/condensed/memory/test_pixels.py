@@ -35,7 +35,7 @@ def filled(num_classes=3, ipc=2):
 
 def test_is_class_major_and_prefix_is_the_first_items_of_every_class():
     memory = filled()
-    assert (len(memory), memory.wants) == (6, 2)
+    assert (len(memory), memory.init_clips_per_class) == (6, 2)
     assert memory.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert memory.prefix(1).tolist() == [0, 2, 4]
     clips, labels = memory.render(torch.tensor([4, 1]))

@@ -24,7 +24,9 @@ def draw(*shape, seed=0):
 def filled(seed=5, num_classes=K, ipc=IPC, spec=SPEC, **options):
     memory = StaticDynamic(num_classes, ipc, spec, **{"budget": 0, "lr_static": 1.0} | options)
     memory.redraw(seed)
-    memory.initialise(draw(num_classes, memory.wants, 3, 5, spec.size, spec.size).clamp(-1.5, 1.5))
+    memory.initialise(
+        draw(num_classes, memory.init_clips_per_class, 3, 5, spec.size, spec.size).clamp(-1.5, 1.5)
+    )
     return memory
 
 
@@ -229,8 +231,8 @@ def test_stills_start_as_middle_frames_and_noise_follows_from_the_seed():
 def test_pairs_can_start_as_clips_in_the_colours_of_their_middle_frames(s, d, integrator):
     memory = StaticDynamic(K, IPC, SPEC, s, d, integrator, budget=0, motion="clips")
     each = max(s, d)
-    assert memory.wants == IPC * each
-    clips = draw(K, memory.wants, 3, 4, 6, 6).clamp(-1.5, 1.5)
+    assert memory.init_clips_per_class == IPC * each
+    clips = draw(K, memory.init_clips_per_class, 3, 4, 6, 6).clamp(-1.5, 1.5)
     memory.initialise(clips)
     for k, i in product(range(K), range(IPC)):
         for pair in product(range(s), range(d)):

@@ -11,7 +11,8 @@ from vdc.condensed.memory import Pixels
 from vdc.methods.base import blocks as blocks_module
 from vdc.methods.base import memory_estimate
 from vdc.methods.base.blocks import BlockCondenser
-from vdc.methods.base.multisize import MultiSize
+from vdc.methods.base.multisize import MatchPrefixes
+from vdc.methods.base.prefixes import MultiSize
 from vdc.ops.pixels import to_clips, valid_range
 from vdc.ops.rng import generator
 
@@ -170,9 +171,8 @@ def test_what_cannot_fit_is_refused_before_it_is_allocated(data, monkeypatch):
     )
     with pytest.raises(ValueError, match=message):
         fit(chase(ipc=10**4), data)  # a block is a class at least
-    monkeypatch.setattr(Chase, "embedded", lambda *args: None)
     with pytest.raises(ValueError, match=r"pixels 234.4 MiB.*earlier items 117.2 MiB"):
-        fit(chase(ipc=10**4, multisize=MultiSize(2, 1)), data)
+        fit(chase(ipc=10**4), data, callbacks=[MatchPrefixes(MultiSize(2, 1))])
     fit(chase(ipc=1, block=1), data)
 
 

@@ -7,11 +7,14 @@ from tests.methods.tiny import CLASSES, SPEC, K, fit, toy
 from vdc.condensed.format import load, save
 from vdc.condensed.labels import Labels
 from vdc.condensed.memory import Pixels
-from vdc.methods import Condenser
+from vdc.methods import Condenser, FeatureMatching, Learner, Selection
+from vdc.methods.base.blocks import BlockCondenser
+from vdc.methods.base.gradient import GradientMatching
+from vdc.methods.base.per_class import Classwise
 from vdc.ops.pixels import to_clips, to_frames
 
 
-class Pull(Condenser):
+class Pull(Learner):
     """Towards a colour of the step's own generator and of the global one."""
 
     batches = "none"
@@ -28,7 +31,7 @@ class Pull(Condenser):
         return {"near": (clips - context).square().sum(), "small": 0.01 * clips.square().sum()}
 
 
-class PerRank(Condenser):
+class PerRank(Learner):
     """Whose gradient on process r is r + 1 everywhere."""
 
     batches = "none"
@@ -134,12 +137,26 @@ def test_half_precision_pixels_are_refused(toy_root):
         fit(pull(), toy(toy_root), max_steps=1, precision="bf16-true")
 
 
-def test_a_method_must_say_what_it_minimises(toy_root):
-    class Nothing(Condenser):
-        batches = "none"
+class Half(FeatureMatching, Learner):
+    def features(self, clips, context):
+        return clips
 
-    with pytest.raises(NotImplementedError, match="Nothing writes neither"):
-        fit(Nothing(K, SPEC), toy(toy_root), max_steps=1)
+
+@pytest.mark.parametrize(
+    ("cls", "missing"),
+    [
+        (Condenser, "fill"),
+        (Learner, "loss"),
+        (Half, "match"),
+        (Selection, "pick"),
+        (BlockCondenser, "begin_block"),
+        (Classwise, "load"),
+        (GradientMatching, "net_losses"),
+    ],
+)
+def test_what_says_not_what_it_does_is_no_method(cls, missing):
+    with pytest.raises(TypeError, match=f"abstract.*{missing}"):
+        cls(2, SPEC)
 
 
 @pytest.mark.ddp

@@ -9,6 +9,7 @@ from tests.methods.tiny import SPEC, K, fit, make_teacher, toy
 from vdc.condensed.memory import Pixels
 from vdc.methods import DC, DM, IDC, NCFM
 from vdc.methods.base import memory_estimate
+from vdc.methods.base.options import Augmentation, Network
 from vdc.nets import build, load_teacher
 
 CPU = torch.device("cpu")
@@ -107,16 +108,16 @@ def allocated(run):
     ("cls", "options"),
     [
         (DM, {"ipc": 4, "chunk": 8}),
-        (NCFM, {"ipc": 4, "chunk": 8, "frequencies": 64, "memory": Pixels, "augment": None}),
+        (NCFM, {"ipc": 4, "chunk": 8, "frequencies": 64, "memory": Pixels, "augment": Augmentation()}),
         (DC, {"ipc": 4, "outer": 2, "inner": 1, "init": "real"}),
-        (IDC, {"ipc": 1, "outer": 2, "inner": 1, "net_batch": 12, "augment": None}),
+        (IDC, {"ipc": 1, "outer": 2, "inner": 1, "net_batch": 12, "augment": Augmentation()}),
     ],
 )
 def test_matching_takes_what_it_said(toy_root, monkeypatch, cls, options):
     """Against the allocator: the estimate holds to 5 %, and is at most half as much again."""
     demanded = {}
     monkeypatch.setattr("vdc.methods.base.blocks.check", lambda parts, *_: demanded.update(parts))
-    model = cls(K, SPEC, net="tiny", net_options={"norm": "in"}, iterations=2, **options)
+    model = cls(K, SPEC, net=Network("tiny", {"norm": "in"}), iterations=2, **options)
     data = toy(toy_root, per_class=5)
     most = allocated(lambda: fit(model, data))
     assert 0.95 * most <= sum(demanded.values()) <= 1.5 * most, demanded

@@ -1,6 +1,5 @@
 """Multi-size in every method: its losses are the method's own, and freezing holds to the last bit."""
 
-import copy
 from functools import partial
 
 import pytest
@@ -10,12 +9,15 @@ from lightning.pytorch.callbacks import Callback
 from tests.methods.test_mtt import Sgd, make_experts
 from tests.methods.tiny import SPEC, K, Tiny, _registered, fit, make_teacher, toy, toy_root  # noqa: F401
 from vdc.condensed.memory import MultiFormation, Pixels
-from vdc.methods import DATM, DC, DM, IDC, MTT, NCFM, FRePo, Statistics
-from vdc.methods.base.multisize import MultiSize
+from vdc.methods import DATM, DC, DM, EDC, IDC, MTT, NCFM, FRePo
+from vdc.methods.base import multisize
+from vdc.methods.base.multisize import MatchPrefixes
+from vdc.methods.base.options import Augmentation, Network
+from vdc.methods.base.prefixes import MultiSize, Prefixes
 from vdc.nets import zoo
 
 N = 3
-TINY = {"net": "tiny", "net_options": {"norm": "in"}}
+TINY = {"net": Network("tiny", {"norm": "in"})}
 
 
 @pytest.fixture
@@ -42,12 +44,12 @@ def adamw(parameters):
 
 
 METHODS = {
-    "dm": (DM, {**TINY, "augment": "color_crop"}),
+    "dm": (DM, {**TINY, "augment": Augmentation("color_crop")}),
     "ncfm": (NCFM, {**TINY, "memory": Pixels}),
     "dc": (DC, {**TINY, "outer": 2, "inner": 1}),
     "idc": (IDC, {**TINY, "outer": 2, "inner": 1, "memory": MultiFormation, "init": "noise"}),
-    "frepo": (FRePo, {**TINY, "pool": 2}),
-    "edc": (Statistics, {"flatness_weight": 0.3}),
+    "frepo": (FRePo, {**TINY, "pool_size": 2}),
+    "edc": (EDC, {"flatness_weight": 0.3}),
     "mtt": (MTT, {"syn_steps": 2, "max_start_epoch": 3, "batch_syn": 8}),
     "datm": (DATM, {"syn_steps": 2, "max_start_epoch": 3, "lr_labels": 1.0, "threshold": 50.0}),
 }
@@ -57,47 +59,40 @@ PLAN = MultiSize(interval=4, average=1)
 
 def make(name, judges, steps=2, wrap=lambda cls: cls, **options):
     cls, given = METHODS[name]
-    given = {"ipc": N, "optimizer": sgd, "multisize": PLAN, **given, **options}
+    given = {"ipc": N, "optimizer": sgd, **given, **options}
     args = (judges[0],) if name in ("mtt", "datm") else (judges[1],) if name == "edc" else ()
     if name not in ("mtt", "datm", "frepo"):
         given = {"iterations": steps, **given}
     return wrap(cls)(K, SPEC, *args, **given)
 
 
-def run(name, judges, data, steps=2, wrap=lambda cls: cls, trainer=None, **options):
+def run(name, judges, data, steps=2, wrap=lambda cls: cls, sizes=None, trainer=None, **options):
+    """A run of a method, with `sizes`, a plan or the callback itself."""
     model = make(name, judges, steps, wrap, **options)
+    model.sizes = MatchPrefixes(sizes) if isinstance(sizes, MultiSize) else sizes
     limit = {"max_steps": steps} if name in ("mtt", "datm", "frepo") else {}
-    return fit(model, data, **limit, **(trainer or {}))
+    trainer = dict(trainer or {})
+    trainer["callbacks"] = [*([model.sizes] if sizes else []), *trainer.get("callbacks", [])]
+    return fit(model, data, **limit, **trainer)
 
 
-def held_at(size, frozen):
-    """Methods in which the prefix of `size` is matched, and the first `frozen` items are not to change."""
+@pytest.fixture
+def held_at(monkeypatch):
+    """Make the prefix of `size` be matched from the start, and the first `frozen` items not change."""
 
-    def wrap(cls):
-        class Held(cls):
-            watched = ()
+    def hold(size, frozen):
+        class Held(Prefixes):
+            def due(self, step):
+                return self.made == 0
 
-            def on_train_batch_start(self, batch, batch_idx):
-                self.prefixes.size = torch.tensor([size])
-                self.prefixes.retired[:, frozen] = True
-                self.prefixes.made = 99
-                if self.prefixes.earlier is None:
-                    self.prefixes.keep(self.memory)
-                super().on_train_batch_start(batch, batch_idx)
+            def choose(self):
+                self.size[:] = size
+                self.retired[:, frozen] = True
+                self.made = 99
 
-            def losses(self, clips, labels, context, prefix):
-                whole, part = super().losses(clips, labels, context, prefix)
-                learnt = [p for p in self.memory.parameters() if p.requires_grad]
-                for terms in (whole, part):
-                    total = torch.stack(list(terms.values())).sum()
-                    found = torch.autograd.grad(total, learnt, retain_graph=True, allow_unused=True)
-                    self.watched += (dict(zip(learnt, found, strict=True)),)
-                self.kept = (clips, labels, context, prefix, whole, part)
-                return whole, part
+        monkeypatch.setattr(multisize, "Prefixes", Held)
 
-        return Held
-
-    return wrap
+    return hold
 
 
 class Before(Callback):
@@ -111,13 +106,34 @@ class Before(Callback):
         self.values.append({name: p.detach().clone() for name, p in module.memory.named_parameters()})
 
 
+class Watched(MatchPrefixes):
+    """Keeps what the optimiser is given in every step, and the gradient of the prefix's terms alone."""
+
+    def __init__(self, plan):
+        super().__init__(plan)
+        self.given, self.of_prefix = [], []
+
+    def terms(self, clips, labels, context):
+        terms = super().terms(clips, labels, context)
+        learnt = [p for p in self.learner.memory.parameters() if p.requires_grad]
+        part = torch.stack([value for name, value in terms.items() if name.startswith("prefix_")]).sum()
+        found = torch.autograd.grad(part, learnt, retain_graph=True, allow_unused=True)
+        self.of_prefix.append(dict(zip(learnt, found, strict=True)))
+        return terms
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        super().on_before_optimizer_step(trainer, module, optimizer)
+        self.given.append({p: p.grad.clone() for p in self.of_prefix[-1] if p.grad is not None})
+
+
 @pytest.mark.parametrize("optimizer", [sgd, adamw])
 @pytest.mark.parametrize("name", METHODS)
-def test_frozen_items_get_no_gradient_from_either_loss_and_do_not_move(name, optimizer, judges, data):
-    before = Before()
+def test_frozen_items_get_no_gradient_and_do_not_move(name, optimizer, judges, data, held_at):
+    held_at(2, 1)
+    before, watched = Before(), Watched(PLAN)
     moved = sgd if name in ("mtt", "datm") else optimizer  # whose groups have a momentum
     model = run(
-        name, judges, data, wrap=held_at(2, 1), optimizer=moved, trainer={"callbacks": [before]},
+        name, judges, data, sizes=watched, optimizer=moved, trainer={"callbacks": [before]}
     )  # fmt: skip
     memory = model.memory
     if isinstance(model, FRePo | MTT):
@@ -132,69 +148,85 @@ def test_frozen_items_get_no_gradient_from_either_loss_and_do_not_move(name, opt
         first, last = (values["videos"].view(K, N, -1) for values in before.values)
         assert last[:, 0].equal(first[:, 0])
         assert not last[:, 1].equal(first[:, 1])
-    whole, part = model.watched[0], model.watched[1]
-    for p in whole:
+    for p, gradient in watched.given[0].items():
+        part = watched.of_prefix[0][p]
         rows = torch.arange(len(p)) // (len(p) // (K * N)) % N
-        for found in (whole[p], part[p]):
-            if found is None:  # learnt labels that a term of the loss does not read
-                continue
-            assert (found[rows == 0] == 0).all()
-            assert (found[rows == 1] != 0).any()
-        assert (whole[p][rows == 2] != 0).any()
-        assert part[p] is None or (part[p][rows == 2] == 0).all()
+        assert (gradient[rows == 0] == 0).all()
+        assert all((gradient[rows == item] != 0).any() for item in (1, 2))
+        if part is not None:  # learnt labels that a term of the loss does not read
+            assert all((part[rows == item] != 0).any() for item in (0, 1))
+            assert (part[rows == 2] == 0).all()
+
+
+def test_what_is_frozen_does_not_count_where_gradients_are_clipped(judges, data, held_at):
+    """Clipped to a norm, what may move moves as far as if the frozen items were not there."""
+    held_at(2, 1)
+    watched = Watched(PLAN)
+    seen = []
+    run("frepo", judges, data, sizes=watched, lr_labels=0.0, optimizer=Spy(seen), steps=1,
+        trainer={"gradient_clip_val": 0.01})  # fmt: skip
+    (gradient,) = seen
+    assert gradient.norm() == pytest.approx(0.01, rel=1e-4)
+    assert (gradient.view(K, N, -1)[:, 0] == 0).all()
+
+
+class Spy:
+    """Makes SGD that keeps the gradient it steps by."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def __call__(self, groups):
+        made = torch.optim.SGD(groups, lr=0.1)
+
+        def keep(optimizer, *_):
+            self.seen.append(optimizer.param_groups[0]["params"][0].grad.clone())
+
+        made.register_step_post_hook(keep)
+        return made
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_prefix_is_compared_as_the_method_compares_a_smaller_set(name, judges, data):
-    """The two losses of a step against `loss`, called on the prefix as on a set of its own."""
+def test_the_prefix_is_compared_as_the_method_compares_a_smaller_set(name, judges, data, held_at):
+    """The terms of a step against `loss`, called on the prefix as on a set of its own."""
+    held_at(2, 1)
     found = []
 
-    def wrap(cls):
-        class Twice(held_at(2, 1)(cls)):
-            def losses(self, clips, labels, context, prefix):
-                assert prefix.tolist() == self.memory.prefix(2).tolist()
-                if name == "edc":  # what is drawn per item must be that of the same items
-                    own = context._replace(starts=context.starts[prefix], boxes=context.boxes[prefix])
-                    state, slow = copy.deepcopy(self.averages), self.slow
-                    expected = [self.loss(clips, labels, context)]
-                    self.averages, self.slow = copy.deepcopy(state), None if slow is None else slow[prefix]
-                    self.averages.averages.clear()
-                    self.averages.weights.clear()
-                    expected.append(self.loss(clips[prefix], labels[prefix], own))
-                    self.averages, self.slow = state, slow
-                else:
-                    expected = [
-                        self.loss(c, y, context)
-                        for c, y in ((clips, labels), (clips[prefix], labels[prefix]))
-                    ]
-                terms = super().losses(clips, labels, context, prefix)
-                found.append((terms, expected))
-                return terms
+    class Twice(MatchPrefixes):
+        def terms(self, clips, labels, context):
+            learner, rows = self.learner, self.learner.memory.prefix(2)
+            own = context
+            if name == "edc":  # what is drawn per item must be that of the same items
+                own = context._replace(starts=context.starts[rows], boxes=context.boxes[rows])
+            expected = []
+            for c, y, drawn in ((clips, labels, context), (clips[rows], labels[rows], own)):
+                expected.append(learner.loss(c, y, drawn))
+                if name == "edc":  # as before the step
+                    learner.begin_block()
+            found.append((super().terms(clips, labels, context), expected))
+            return found[-1][0]
 
-        return Twice
-
-    run(name, judges, data, steps=1, wrap=wrap)
-    (terms, expected), values = found[0], {}
-    for got, wanted in zip(terms, expected, strict=True):
-        assert got.keys() == wanted.keys()
-        for key in got:
-            torch.testing.assert_close(got[key], wanted[key], rtol=1e-4, atol=1e-6)
-            values.setdefault(key, []).append(got[key].item())
-    assert all(
-        whole != part for key, (whole, part) in values.items() if key != "margin"
-    )  # of labels as they start
+    run(name, judges, data, steps=1, sizes=Twice(PLAN))
+    (terms, (whole, part)) = found[0]
+    assert terms.keys() == whole.keys() | {f"prefix_{key}" for key in part}
+    for key in whole:
+        for got, wanted in ((terms[key], whole[key]), (terms[f"prefix_{key}"], part[key])):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+        if key != "margin":  # of labels as they start
+            assert terms[key] != terms[f"prefix_{key}"]
 
 
 @pytest.mark.parametrize(
     ("name", "measured"), [("dm", K * N), ("ncfm", K * N), ("frepo", K * N), ("edc", 2 * K * N + K * 3)]
 )
-def test_features_are_computed_once(name, measured, judges, data, monkeypatch):
+def test_features_are_computed_once(name, measured, judges, data, monkeypatch, held_at):
     """Clips that go forward in two steps that match a prefix, one of which measures, beyond two that do neither.
 
     They are the earlier items; in EDC, whose features are those of crops, all items again, and real clips.
     """
+    held_at(2, 0)
     counts = {}
-    for size in (None, 2):
+    for sizes in (None, MultiSize(2, 1)):
         seen_clips = []
         original = Tiny.maps
 
@@ -203,11 +235,10 @@ def test_features_are_computed_once(name, measured, judges, data, monkeypatch):
             return original(self, x)
 
         monkeypatch.setattr(Tiny, "maps", counted)
-        wrap = (lambda cls: cls) if size is None else held_at(size, 0)
-        run(name, judges, data, steps=2, wrap=wrap, multisize=None if size is None else MultiSize(2, 1))
+        run(name, judges, data, steps=2, sizes=sizes)
         monkeypatch.setattr(Tiny, "maps", original)
-        counts[size] = seen_clips
-    extra = sorted(counts[2])
+        counts[sizes] = seen_clips
+    extra = sorted(counts[MultiSize(2, 1)])
     for n in counts[None]:
         extra.remove(n)
     assert sum(extra) == measured
@@ -217,16 +248,14 @@ def test_features_are_computed_once(name, measured, judges, data, monkeypatch):
 def test_measured_features_are_of_all_items_and_real_clips_of_each_class(name, judges, data):
     kept = []
 
-    def wrap(cls):
-        class Kept(cls):
-            def embedded(self, clips, earlier, context):
-                kept.append((clips, earlier, super().embedded(clips, earlier, context), self.step))
-                return kept[-1][2]
-
-        return Kept
+    class Kept(MatchPrefixes):
+        def _measure(self, earlier, clips, given, context):
+            found = super()._measure(earlier, clips, given, context)
+            kept.append((clips, self.learner.render(earlier, context)[0], found, self.learner.step))
+            return found
 
     fast = FAST.get(name, {})
-    model = run(name, judges, data, steps=6, wrap=wrap, multisize=MultiSize(interval=3, average=2), **fast)
+    model = run(name, judges, data, steps=6, sizes=Kept(MultiSize(interval=3, average=2)), **fast)
     assert [step for *_, step in kept] == [2, 4, 5]
     for clips, earlier, found, _ in kept:
         assert earlier.shape == clips.shape

@@ -6,15 +6,17 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tests.methods.base.test_multisize import FAST, Before, K, N, data, held_at, judges, make, run, sgd  # noqa: F401
+from tests.methods.base.test_multisize import FAST, Before, K, N, data, held_at, judges, run  # noqa: F401
 from tests.methods.base.test_prefixes import seen
 from tests.methods.test_mtt import Sgd
 from tests.methods.tiny import SPEC, fit, register, toy, toy_root  # noqa: F401
 from vdc.condensed.format import load
 from vdc.condensed.memory import MultiFormation
 from vdc.condensed.memory.static_dynamic import StaticDynamic
-from vdc.methods import DM, Condenser, ShardStrategy
-from vdc.methods.base.multisize import MultiSize, frozen_parts
+from vdc.methods import DM, Learner, Random, ShardStrategy
+from vdc.methods.base.multisize import MatchPrefixes, frozen_parts
+from vdc.methods.base.options import Network
+from vdc.methods.base.prefixes import MultiSize
 
 
 def pixels(model):
@@ -25,11 +27,11 @@ def pixels(model):
 @pytest.mark.parametrize("name", ["dm", "idc", "frepo", "edc", "mtt"])
 def test_one_item_per_class_is_the_base_method(name, judges, data):  # noqa: F811
     with_it, without = (
-        run(name, judges, data, ipc=1, multisize=m, init="noise", **FAST.get(name, {}))
+        run(name, judges, data, ipc=1, sizes=m, init="noise", **FAST.get(name, {}))
         for m in (MultiSize(3, 1), None)
     )
     assert pixels(with_it).equal(pixels(without))
-    assert with_it.prefixes is None
+    assert with_it.sizes.prefixes is None
 
 
 @pytest.mark.parametrize("name", ["dm", "dc", "frepo", "mtt"])
@@ -49,13 +51,13 @@ def test_an_interval_longer_than_the_run_adds_the_loss_of_one_item_for_good(name
         return Both
 
     fast = FAST.get(name, {})
-    found = run(name, judges, data, steps=5, multisize=MultiSize(99, 2), **fast)
-    expected = run(name, judges, data, steps=5, wrap=oracle, multisize=None, **fast)
-    base = run(name, judges, data, steps=5, multisize=None, **fast)
+    found = run(name, judges, data, steps=5, sizes=MultiSize(99, 2), **fast)
+    expected = run(name, judges, data, steps=5, wrap=oracle, **fast)
+    base = run(name, judges, data, steps=5, **fast)
     close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4 if name in ("frepo", "mtt") else 1.01)
     close(pixels(found), pixels(expected))
     assert not pixels(found).allclose(pixels(base), atol=1e-3)
-    assert found.prefixes.frozen.sum() == 0
+    assert found.sizes.prefixes.frozen.sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -65,20 +67,18 @@ def test_a_resumed_run_goes_on_with_the_same_prefixes(name, classwise, judges, d
     plan, steps, fast = MultiSize(interval=3, average=2, classwise=classwise), 8, FAST.get(name, {})
     kept = {}
 
-    def wrap(cls):
-        class Told(cls):
-            def training_step(self, batch, batch_idx):
-                kept.setdefault(self.step, []).append(str(self.prefixes.state()))
-                return super().training_step(batch, batch_idx)
-
-        return Told
+    class Told(MatchPrefixes):
+        def terms(self, *args):
+            terms = super().terms(*args)
+            kept.setdefault(self.learner.step, []).append(str(self.prefixes.state()))
+            return terms
 
     save = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
     saving = {"enable_checkpointing": True, "callbacks": [save], "default_root_dir": str(tmp_path)}
-    whole = run(name, judges, data, steps, wrap, multisize=plan, trainer=saving, **fast)
+    whole = run(name, judges, data, steps, sizes=Told(plan), trainer=saving, **fast)
     for step in (1, 5):  # within the first measurement, and within a later one
         again = run(
-            name, judges, data, steps, wrap, multisize=plan, **fast,
+            name, judges, data, steps, sizes=Told(plan), **fast,
             trainer={"ckpt_path": str(tmp_path / f"step={step}.ckpt")},
         )  # fmt: skip
         assert pixels(again).allclose(pixels(whole), atol=1e-6)
@@ -93,15 +93,14 @@ def test_a_resumed_run_goes_on_with_the_same_prefixes(name, classwise, judges, d
 def test_every_block_chooses_for_itself(judges, data):  # noqa: F811
     told = []
 
-    def wrap(cls):
-        class Told(cls):
-            def training_step(self, batch, batch_idx):
-                told.append((self.block, self.step, self.prefixes.made, len(self.prefixes.matched)))
-                return super().training_step(batch, batch_idx)
+    class Told(MatchPrefixes):
+        def terms(self, *args):
+            terms = super().terms(*args)
+            one, chosen = self.learner, self.prefixes
+            told.append((one.block, one.step, chosen.made, len(chosen.matched)))
+            return terms
 
-        return Told
-
-    run("dm", judges, data, steps=4, wrap=wrap, block=2 * N, multisize=MultiSize(3, 1))
+    run("dm", judges, data, steps=4, sizes=Told(MultiSize(3, 1)), block=2 * N)
     assert told == [(b, s, [0, 1, 1, 2][s], 2) for b in range(2) for s in range(4)]
 
 
@@ -110,17 +109,12 @@ def test_datm_judges_a_step_by_the_mean_of_both_losses(threshold, moves, judges,
     def wrap(cls):
         class Flat(cls):
             def loss(self, clips, labels, context):
-                return {"trajectory": 0.6 + 100 * (clips.mean() - clips.mean().detach())}
-
-            def losses(self, *args):
                 self.start = self.memory.videos.detach().clone()
-                return super().losses(*args)
+                return {"trajectory": 0.6 + 100 * (clips.mean() - clips.mean().detach())}
 
         return Flat
 
-    model = run(
-        "datm", judges, data, wrap=wrap, multisize=MultiSize(9, 1), threshold=threshold, lr_labels=0.0
-    )
+    model = run("datm", judges, data, wrap=wrap, sizes=MultiSize(9, 1), threshold=threshold, lr_labels=0.0)
     assert model.memory.videos.equal(model.start) is not moves
 
 
@@ -139,12 +133,11 @@ class ChildDM(DM):
 def test_class_blocks_in_two_processes_are_those_of_one(judges, data, tmp_path):  # noqa: F811
     sets = {}
     for world in (1, 2):
-        given = {"net": "tiny", "net_options": {"norm": "in"}, "ipc": N, "block": 2 * N, "iterations": 6}
-        model = ChildDM(
-            K, SPEC, **given, optimizer=Sgd(5.0), multisize=MultiSize(2, 1), out=str(tmp_path / str(world))
-        )
+        given = {"net": Network("tiny", {"norm": "in"}), "ipc": N, "block": 2 * N, "iterations": 6}
+        model = ChildDM(K, SPEC, **given, optimizer=Sgd(5.0), out=str(tmp_path / str(world)))
         shard = {"devices": 2, "strategy": ShardStrategy(start_method="spawn")} if world == 2 else {}
-        fit(model, toy(data.root, per_class=3), **shard, default_root_dir=str(tmp_path))
+        sizes = [MatchPrefixes(MultiSize(2, 1))]
+        fit(model, toy(data.root, per_class=3), **shard, callbacks=sizes, default_root_dir=str(tmp_path))
         sets[world] = load(tmp_path / str(world))
     assert sets[1].tensors["videos"].equal(sets[2].tensors["videos"])
     assert sets[2].manifest["learnt"]["multisize"] == {
@@ -152,19 +145,25 @@ def test_class_blocks_in_two_processes_are_those_of_one(judges, data, tmp_path):
     }  # fmt: skip
 
 
-class Sees(Condenser):
-    """Sees what a table says, another one in every process; pulls what it does not freeze to grey."""
+class Pull(Learner):
+    """Pulls what is not frozen to grey."""
 
     batches = "none"
-    then, now = [9.0, 9.0], torch.tensor([[9.0, 5.0], [4.0, 9.5]])  # distances by size; now: in each process
-
-    def embedded(self, clips, earlier, context):
-        rank = self.global_rank if self.trainer.world_size == 2 else slice(None)
-        now = self.now[rank].view(-1, 2).mean(0).tolist()
-        return seen([self.then] * self.num_classes, [now] * self.num_classes)
 
     def loss(self, clips, labels, context):
         return {"pull": clips.square().mean()}
+
+
+class Sees(MatchPrefixes):
+    """Sees what a table says, another one in every process."""
+
+    then, now = [9.0, 9.0], torch.tensor([[9.0, 5.0], [4.0, 9.5]])  # distances by size; now: in each process
+
+    def _measure(self, earlier, clips, given, context):
+        trainer, classes = self.learner.trainer, self.learner.num_classes
+        rank = trainer.global_rank if trainer.world_size == 2 else slice(None)
+        now = self.now[rank].view(-1, 2).mean(0).tolist()
+        return seen([self.then] * classes, [now] * classes)
 
 
 @pytest.mark.ddp
@@ -172,19 +171,15 @@ def test_processes_with_the_same_items_choose_by_what_all_of_them_saw(data, tmp_
     """Alone, one process would choose 2 and the other 1: the means fell by 2.5 and by 1.75, so it is 1."""
     outs = {}
     for world in (1, 2):
-        model = Sees(
-            2,
-            SPEC,
-            ipc=3,
-            init="noise",
-            optimizer=Sgd(1.0),
-            multisize=MultiSize(2, 1),
-            out=str(tmp_path / f"{world}"),
-        )
+        model = Pull(2, SPEC, ipc=3, init="noise", optimizer=Sgd(1.0), out=str(tmp_path / f"{world}"))
         two = {"devices": 2, "strategy": "ddp_spawn"} if world == 2 else {}
         source = toy(data.root, classes=["down", "grow"])
         keep = ModelCheckpoint(tmp_path / f"kept{world}", save_last=True, save_top_k=0, every_n_train_steps=1)
-        given = {"enable_checkpointing": True, "callbacks": [keep], "default_root_dir": str(tmp_path)}
+        given = {
+            "enable_checkpointing": True,
+            "callbacks": [Sees(MultiSize(2, 1)), keep],
+            "default_root_dir": str(tmp_path),
+        }
         fit(model, source, max_steps=4, **given, **two)
         state = torch.load(tmp_path / f"kept{world}/last.ckpt", weights_only=True)
         outs[world] = (state["multisize"]["size"], state["multisize"]["sums"], state["state_dict"])
@@ -209,11 +204,12 @@ def test_what_items_share_is_kept_while_any_item_is_frozen():
 
 
 @pytest.mark.parametrize("name", ["dm", "mtt"])
-def test_a_frozen_item_of_stills_and_motions_renders_the_same(name, judges, data):  # noqa: F811
+def test_a_frozen_item_of_stills_and_motions_renders_the_same(name, judges, data, held_at):  # noqa: F811
+    held_at(2, 1)
     before = Before()
     memory = partial(StaticDynamic, statics=1, dynamics=2, lr_static=0.5, budget=0)
     run(
-        name, judges, data, wrap=held_at(2, 1), memory=memory, trainer={"callbacks": [before]},
+        name, judges, data, sizes=MultiSize(4, 1), memory=memory, trainer={"callbacks": [before]},
         **FAST.get(name, {}),
     )  # fmt: skip
     first, last = before.values
@@ -251,25 +247,39 @@ def test_impossible_plans_are_refused(plan, message):
         MultiSize(**plan)
 
 
-def test_rows_in_another_order_than_a_set_is_cut_in_are_refused(judges):  # noqa: F811
+def test_rows_in_another_order_than_a_set_is_cut_in_are_refused(judges, data):  # noqa: F811
     with pytest.raises(ValueError, match=r"multisize needs memory\.order image"):
-        make("idc", judges, memory=partial(MultiFormation, order="crop"))
+        run("idc", judges, data, sizes=MultiSize(4, 1), memory=partial(MultiFormation, order="crop"))
 
 
 @pytest.mark.parametrize("now", [None, MultiSize(9, 2)])
 def test_a_checkpoint_of_another_plan_is_refused(now, judges, data, tmp_path):  # noqa: F811
     save = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
     saving = {"enable_checkpointing": True, "callbacks": [save], "default_root_dir": str(tmp_path)}
-    run("frepo", judges, data, multisize=MultiSize(9, 1), trainer=saving)
-    with pytest.raises(
-        ValueError, match="one of checkpoint and this run is multi-size" if now is None else "multisize"
-    ):
-        run("frepo", judges, data, multisize=now, trainer={"ckpt_path": str(tmp_path / "step=1.ckpt")})
+    run("frepo", judges, data, sizes=MultiSize(9, 1), trainer=saving)
+    with pytest.raises(ValueError, match=r"ckpt_path was written by a run of {'multisize': {'interval': 9"):
+        run("frepo", judges, data, sizes=now, trainer={"ckpt_path": str(tmp_path / "step=1.ckpt")})
 
 
-def test_methods_that_measure_nothing_say_so_at_the_start():
-    class Blind(Sees):
-        embedded = Condenser.embedded
+def test_methods_that_learn_nothing_have_no_sizes(data):  # noqa: F811
+    with pytest.raises(ValueError, match="Random learns nothing that has sizes: leave multisize out"):
+        fit(Random(K, SPEC, ipc=2), data, max_epochs=1, callbacks=[MatchPrefixes(MultiSize(2, 1))])
 
-    with pytest.raises(ValueError, match="Blind measures no features to choose prefixes by"):
-        Blind(K, SPEC, ipc=2, init="noise", optimizer=sgd, multisize=MultiSize(2, 1))
+
+def test_a_method_without_networks_is_measured_by_pixels(data):  # noqa: F811
+    kept = []
+
+    class Kept(MatchPrefixes):
+        def _measure(self, earlier, clips, given, context):
+            kept.append((clips.detach().clone(), super()._measure(earlier, clips, given, context)))
+            return kept[-1][1]
+
+    model = Pull(K, SPEC, ipc=2, init="noise", optimizer=Sgd(50.0))
+    fit(model, data, max_steps=4, callbacks=[Kept(MultiSize(2, 1))])
+    assert len(kept) == 2
+    for clips, found in kept:
+        assert found.items.equal(clips.flatten(1))
+        assert found.real.shape == (K, clips[0].numel())
+        assert found.real.abs().max() < 3  # the means of three clips in normal range
+    assert kept[0][1].earlier.equal(kept[0][1].items)  # chosen in that very step
+    assert not kept[1][1].earlier.equal(kept[1][1].items)

@@ -72,17 +72,17 @@ class BrokenStatistics(Broken, Statistics):
     pass
 
 
-NET = {"net": "tiny", "net_options": {"norm": "in"}}
+NET = {"net": {"name": "tiny", "options": {"norm": "in"}}}
 TWO = {**NET, "iterations": 3}  # of two blocks
 SHORT = {**NET, "iterations": 6, "outer": 3}  # a network of two steps more, broken in its second life
 ALL = {  # class: its broken twin, options, words of the message
     Pull: (BrokenPull, {"init": "noise"}, "BrokenPull"),
-    DM: (BrokenDM, TWO | {"block": 2, "sampling": "dream", "dream_interval": 2}, "step 1 of classes 2-3"),
+    DM: (BrokenDM, TWO | {"block": 2, "real": {"sampling": "dream", "interval": 2}}, "step 1 of classes 2-3"),
     NCFM: (BrokenNCFM, TWO | {"block": 2, "frequencies": 8}, "step 1 of classes 2-3"),
     DC: (BrokenDC, SHORT | {"inner": 2, "init": "real", "net_lr": 0.1}, "step 4 of classes 0-3"),
     DSA: (BrokenDSA, SHORT | {"inner": 1, "net_lr": 0.1}, "step 4 of classes 0-3"),
     IDC: (BrokenIDC, SHORT | {"inner": 1, "net_batch": 4}, "step 4 of classes 0-3"),
-    FRePo: (BrokenFRePo, NET | {"pool": 2, "max_age": 3}, r"network \d of age \d"),
+    FRePo: (BrokenFRePo, NET | {"pool_size": 2, "max_age": 3}, r"network \d of age \d"),
     Statistics: (
         BrokenStatistics,
         {"iterations": 3, "block": 2, "flatness_weight": 1.0, "reference_quirks": True},

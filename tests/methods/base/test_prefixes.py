@@ -5,7 +5,8 @@ import torch
 
 from tests.methods.tiny import SPEC
 from vdc.condensed.memory import MultiFormation
-from vdc.methods.base.multisize import MultiSize, Prefixes, Seen, prefix_distances, prefix_rows
+from vdc.methods.base.multisize import prefix_rows
+from vdc.methods.base.prefixes import MultiSize, Prefixes, StepFeatures, prefix_distances
 
 FORCED = [1, 1, 3, 2, 2, 4, 1]
 
@@ -54,9 +55,11 @@ def off(distances):
 
 
 def seen(then, now, counts=None):
-    """Items at these distances from means of real clips, which are 1 long: (C, N - 1) each -> `Seen`."""
+    """Items at these distances from means of real clips, which are 1 long: (C, N - 1) each -> `StepFeatures`."""
     real = torch.tensor([[0.0, 1.0]]).repeat(len(now), 1)
-    return Seen(off(now), off(then), real, torch.ones(len(now)) if counts is None else torch.tensor(counts))
+    return StepFeatures(
+        off(now), off(then), real, torch.ones(len(now)) if counts is None else torch.tensor(counts)
+    )
 
 
 def first(plan, classes, items):
@@ -87,7 +90,7 @@ def test_networks_of_another_scale_count_alike():
         found = seen([[3.0, 5.0], [1.0, 7.0]], [[2.0, 1.0], [4.0, 3.0]], [2.0, 4.0])
         one.add(found)
         features = (scale * part for part in found[:3])
-        many.add(Seen(*features, found.counts))
+        many.add(StepFeatures(*features, found.counts))
     torch.testing.assert_close(one.sums, many.sums)
 
 
@@ -142,5 +145,3 @@ def test_state_is_plain_and_complete(classwise):
     for one in (prefixes, again):
         one.choose()
     assert again.matched.tolist() == prefixes.matched.tolist()
-    with pytest.raises(ValueError, match=r"written with multisize .*'interval': 250"):
-        Prefixes(MultiSize(interval=99), 2, 4).load_state(state, memory)

@@ -8,11 +8,12 @@ import torch
 from tests.methods.tiny import CLASSES, SPEC, fit, register, toy
 from vdc.condensed.format import load
 from vdc.methods import DC, DM
+from vdc.methods.base.options import Augmentation, Network, RealClips
 from vdc.methods.base.shard import ShardStrategy
 
-NET = {"net": "tiny", "net_options": {"norm": "in"}}
+NET = {"net": Network("tiny", {"norm": "in"})}
 PLANS = {
-    DM: {"augment": "color_crop", "sampling": "dream", "dream_interval": 2},
+    DM: {"augment": Augmentation("color_crop"), "real": RealClips("dream", interval=2)},
     DC: {"outer": 1, "inner": 1, "init": "real"},
 }
 

@@ -38,7 +38,7 @@ class Memory(nn.Module, ABC):
         return self.num_classes * self.ipc * self.per_item
 
     @property
-    def wants(self) -> int:
+    def init_clips_per_class(self) -> int:
         """Real clips per class that `initialise` takes."""
         return self.ipc * self.per_item
 
@@ -97,7 +97,7 @@ class Memory(nn.Module, ABC):
 
     @abstractmethod
     def initialise(self, clips: Tensor) -> None:
-        """Fill the memory from clips (K, wants, C, T_c, H, W), normalised."""
+        """Fill the memory from clips (K, init_clips_per_class, C, T_c, H, W), normalised."""
 
     @abstractmethod
     def clamp(self) -> None:

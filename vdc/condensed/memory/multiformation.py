@@ -70,7 +70,7 @@ class MultiFormation(Pixels):
         """Item 0..K * ipc - 1 and tile 0..per_item - 1 of clip rows (N,)."""
         if self.order == "image":
             return rows // self.per_item, rows % self.per_item
-        label, within = rows // self.wants, rows % self.wants
+        label, within = rows // self.init_clips_per_class, rows % self.init_clips_per_class
         return label * self.ipc + within % self.ipc, within // self.ipc
 
     def clips(self, rows: Tensor, held: Tensor | None) -> Tensor:
@@ -112,15 +112,15 @@ class MultiFormation(Pixels):
 
     @torch.no_grad()
     def initialise(self, clips: Tensor) -> None:
-        """Shrink clips (K, wants, C, T_c, H, W), normalised, in the order of clip rows, each into its tile.
+        """Shrink clips (K, n, C, T_c, H, W), normalised, in the order of clip rows, each into its tile.
 
         Raises:
             ValueError: the clips have another shape.
         """
-        wanted = (self.num_classes, self.wants, *self.videos.shape[1:])
+        wanted = (self.num_classes, self.init_clips_per_class, *self.videos.shape[1:])
         if clips.shape != wanted:
             raise ValueError(
-                f"memory of (K, wants, C, T, H, W) {wanted} cannot start from {tuple(clips.shape)}"
+                f"memory of (K, init_clips_per_class, C, T, H, W) {wanted} cannot start from {tuple(clips.shape)}"
             )
         (frames, side), f = self.tile, self.factor
         items, tiles = self.places(torch.arange(len(self)))

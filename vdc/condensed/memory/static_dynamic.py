@@ -138,7 +138,7 @@ class StaticDynamic(Memory):
     # -- rendering ---------------------------------------------------------------------------------------
 
     @property
-    def wants(self) -> int:
+    def init_clips_per_class(self) -> int:
         """Clips per class that `initialise` takes: one per still, and per motion clip where it is of a clip."""
         return self.ipc * (max(self.statics, self.dynamics) if self.motion == "clips" else self.statics)
 
@@ -192,17 +192,17 @@ class StaticDynamic(Memory):
 
     @torch.no_grad()
     def initialise(self, clips: Tensor) -> None:
-        """Start from clips (K, wants, C, t, H, W) of any length, normalised: see the class.
+        """Start from clips (K, init_clips_per_class, C, t, H, W) of any length, normalised: see the class.
 
         Raises:
             ValueError: the clips have another shape; or motion is to be of clips, and they have neither one
                 frame, which does not move, nor as many as are stored.
         """
-        wanted = (self.num_classes, self.wants, 3, self.spec.size, self.spec.size)
+        wanted = (self.num_classes, self.init_clips_per_class, 3, self.spec.size, self.spec.size)
         frames, length = clips[:, :, :, clips.shape[3] // 2], clips.shape[3]
         if frames.shape != wanted:
             raise ValueError(
-                f"memory with stills of (K, wants, C, H, W) {wanted} cannot start from clips of "
+                f"memory with stills of (K, init_clips_per_class, C, H, W) {wanted} cannot start from clips of "
                 f"{tuple(clips.shape)}"
             )
         self.stills.copy_(self._of_items(frames)[:, : self.statics])
@@ -214,13 +214,13 @@ class StaticDynamic(Memory):
                 f"memory.motion clips needs clips of 1 or {self.spec.stored} frames to start from, not {length}"
             )
         else:
-            brighter = (clips - frames[:, :, :, None]).mean(2)  # (K, wants, t, H, W)
+            brighter = (clips - frames[:, :, :, None]).mean(2)  # (K, init_clips_per_class, t, H, W)
             self.motions.copy_(self._of_items(brighter)[:, : self.dynamics])
             pass_through(self.integrator)
         self.start = self._sample(self.motions).clone()
 
     def _of_items(self, parts: Tensor) -> Tensor:
-        """(K, wants, ...) as (K * ipc, wants / ipc, ...)."""
+        """(K, init_clips_per_class, ...) as (K * ipc, init_clips_per_class / ipc, ...)."""
         return parts.reshape(len(self.stills), -1, *parts.shape[2:])
 
     def _sample(self, motions: Tensor) -> Tensor:

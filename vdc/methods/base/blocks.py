@@ -8,38 +8,31 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from vdc.condensed.memory import Memory, Pixels
-from vdc.methods.base.condenser import Condenser, MemoryCallable
+from vdc.methods.base.condenser import MemoryCallable
+from vdc.methods.base.learner import Learner
 from vdc.methods.base.memory_estimate import check
-from vdc.methods.base.multisize import MultiSize, choose, prefixes_of
 from vdc.methods.base.shard import ShardStrategy, State, class_blocks, gather, join, owned
 from vdc.ops.rng import derive, generator
 from vdc.spec import Batch, ClipSpec
 
 
-class BlockCondenser(Condenser):
-    """A separable condenser without real batches: `iterations` steps for one block of classes, then the next.
+class BlockCondenser(Learner):
+    """A separable learner without real batches: `iterations` steps for one block of classes, then the next.
 
     `self.memory` holds the current block only; its class 0 is class `self.classes[0]` of the data. What a
     step draws depends on (seed, block, step in the block), so the items do not depend on how many processes
     there are.
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
         ipc: items per class.
         memory: what is stored and learnt.
-        optimizer: of one block's parameters; every block gets a fresh one.
-        init: `real` (random training clips), `noise`, or the folder of a condensed set of the same shape.
-        iterations: steps per block.
-        block: items per block at most; a class is never split.
-        seed: of everything random; linked from `seed_everything`.
-        out: folder the condensed set is written to; `None` writes none.
-        multisize: match prefixes of a block's items too; `None` does not.
+        iterations: steps per block; every block gets a fresh optimiser.
+        block: items per block at most, a class is never split; `None` takes all classes at once.
+        options: see `Learner`.
     """
 
     separable: ClassVar[bool] = True
@@ -49,16 +42,14 @@ class BlockCondenser(Condenser):
         self,
         num_classes: int,
         spec: ClipSpec,
+        *,
         ipc: int = 1,
         memory: MemoryCallable = Pixels,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        init: str = "real",
         iterations: int = 1000,
-        block: int = 100,
-        seed: int = 0,
-        out: str | None = None,
-        multisize: MultiSize | None = None,
+        block: int | None = 100,
+        **options: Any,
     ) -> None:
+        block = num_classes * ipc if block is None else block
         if iterations < 1 or block < 1:
             raise ValueError(f"iterations and block must be at least 1, got {iterations} and {block}")
         blocks = class_blocks(num_classes, ipc, block)
@@ -67,19 +58,22 @@ class BlockCondenser(Condenser):
             with torch.device("meta"):
                 return memory(len(blocks[0]), ipc, spec)
 
-        super().__init__(num_classes, spec, ipc, planned, optimizer, init, seed, out, multisize)
-        self.iterations, self.blocks, self.new_memory = iterations, blocks, memory
+        super().__init__(num_classes, spec, ipc=ipc, memory=planned, **options)
+        self.iterations = iterations
+        self.blocks = blocks
+        self.new_memory = memory
         if self.memory.shared and len(blocks) > 1:
             raise ValueError(
                 f"all classes share a part of memory {type(self.memory).__name__}, which {len(blocks)} blocks "
                 f"would learn apart: set model.init_args.block to at least {num_classes * ipc}"
             )
-        self.clips = len(self.memory)  # of a block
-        self.pixels = sum(p.numel() * p.element_size() for p in self.memory.parameters())  # bytes
+        self.block_clips = len(self.memory)
+        self.block_bytes = sum(p.numel() * p.element_size() for p in self.memory.parameters())
         del self.memory  # made in `setup`, once it is known to fit
-        self.block, self.done, self.mine = 0, 0, range(len(blocks))
+        self.block = 0  # the current one
+        self.done = 0  # blocks that this process has learnt
+        self.mine = range(len(blocks))  # those that it owns
         self.finished: dict[int, State] = {}
-        self._source: Memory | None = None
         self._before: State = {}  # `block_state` before the current step
 
     # -- what a method writes -----------------------------------------------------------------------------
@@ -120,12 +114,18 @@ class BlockCondenser(Condenser):
         """A generator for one purpose of the current step, the same on whichever process the block is."""
         return generator(self.seed, *purpose, self.block, self.step)
 
+    def noise(self, *shape: int) -> Tensor:
+        """Normal noise of `shape` for every class of the block, the same in whichever block it is."""
+        return torch.stack(
+            [torch.randn(shape, generator=generator(self.seed, "init", k)) for k in self.classes]
+        )
+
     def about_step(self) -> str:
         """Its classes, and its number in their block."""
         first, last = self.classes[0], self.classes[-1]
         return f"step {self.step} of classes {first}-{last}"
 
-    def take_back(self) -> None:
+    def rollback_step(self) -> None:
         """Take up the block's state before the step again."""
         self.begin_block()
         self.load_block_state(self._before)
@@ -154,13 +154,12 @@ class BlockCondenser(Condenser):
     def _check_memory(self) -> None:
         """Say what a block and the finished items take, and refuse what does not fit."""
         device, host = self.trainer.strategy.root_device, torch.device("cpu")
-        two = 2 * self.pixels  # pixels and gradient, two moments, window and crop
-        block = {"pixels": two, "optimiser": two, "views": two} | self.demand(self.clips)
-        if self.prefixes is not None:
-            block["earlier items"] = self.pixels
-        items = {"finished items": self.pixels // 4 * len(self.mine)}
+        two = 2 * self.block_bytes  # pixels and gradient, two moments, window and crop
+        block = {"pixels": two, "optimiser": two, "views": two} | self.demand(self.block_clips)
+        block |= dict.fromkeys(self.copies, self.block_bytes)
+        items = {"finished items": self.block_bytes // 4 * len(self.mine)}
         remedy = (
-            f"lower model.init_args.block (a block is {self.clips} clips now, never less than one class of "
+            f"lower model.init_args.block (a block is {self.block_clips} clips now, never less than one class of "
             f"{self.ipc} items), model.init_args.ipc, or the size of the clips"
         )
         if device.type == "cpu":
@@ -173,7 +172,6 @@ class BlockCondenser(Condenser):
         """Make the memory of a block, unfilled."""
         self.block = block
         self.memory = self.new_memory(len(self.classes), self.ipc, self.spec).to(self.device)
-        self.prefixes = prefixes_of(self.memory, self.multisize)
 
     def _close(self) -> None:
         """Keep what will be stored of the current block."""
@@ -185,22 +183,6 @@ class BlockCondenser(Condenser):
         """Give the block's memory the clips it starts from."""
         super().fill()
         self.begin_block()
-
-    def initial_clips(self) -> Tensor:
-        """Clips (K, wants, C, T_c, H, W) that the block's memory starts from, per `init`."""
-        wants, side = self.memory.wants, self.spec.size
-        if self.init == "noise":
-            shape = (wants, 3, self.spec.stored, side, side)
-            noise = [torch.randn(shape, generator=generator(self.seed, "init", k)) for k in self.classes]
-            return torch.stack(noise).to(self.device)
-        if self.init == "real":
-            return self.data.sample(wants, self.seed, self.classes).to(self.device)
-        source = self._source = self._source or self.start_set()
-        per_class = len(source) // self.num_classes
-        rows = torch.tensor([k * per_class + i for k in self.classes for i in range(wants)])
-        with torch.no_grad():
-            clips, _ = source.render(rows)
-        return clips.view(len(self.classes), wants, *clips.shape[1:]).to(self.device)
 
     # -- Lightning ----------------------------------------------------------------------------------------
 
@@ -217,8 +199,6 @@ class BlockCondenser(Condenser):
                 self.fill()
                 self.trainer.strategy.setup_optimizers(self.trainer)
         self.memory.redraw(derive(self.seed, "memory", self.block, self.step))
-        if not self.idle:
-            choose(self)
         self._before = {name: part.clone() for name, part in self.block_state().items()}
         torch.manual_seed(derive(self.seed, "step", self.block, self.step))
 
@@ -260,7 +240,8 @@ class BlockCondenser(Condenser):
         saved, plan = checkpoint["blocks"], self._plan()
         if saved["plan"] != plan:
             raise ValueError(f"--ckpt_path was written by a run of {saved['plan']}; this one is of {plan}")
-        self.done, self.finished = saved["done"], saved["finished"]
+        self.done = saved["done"]
+        self.finished = saved["finished"]
         self._open(self.mine[min(self.done, len(self.mine) - 1)])
         super().on_load_checkpoint(checkpoint)
         self._saved = saved["state"]

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vdc.methods.base.learner import Terms
 from vdc.methods.base.memory_estimate import load_of
-from vdc.methods.base.multisize import Seen, real_clips
-from vdc.methods.base.networks import Gradient, embed, mean_gradient, training
+from vdc.methods.base.networks import Gradient, chunked_features, mean_gradient, training
 from vdc.methods.base.per_class import Classwise, classes_of
 from vdc.methods.base.shard import State
 from vdc.nets import VideoNet
 from vdc.ops.match import Metric, gradient_distance
-from vdc.spec import Batch, ClipSpec
+from vdc.spec import Batch
 
 
-class Draw(NamedTuple):
+class GradientContext(NamedTuple):
     """Everything random about a step."""
 
     start: Tensor  # (1,) of the window
@@ -26,14 +26,12 @@ class Draw(NamedTuple):
 
 
 class GradientMatching(Classwise):
-    """What DC, DSA and IDC share: a network that trains while its gradients are matched, and has its time.
+    """What DC, DSA and IDC share: gradients matched in a network that trains, and is replaced every `outer` steps.
 
     A step matches every class once and makes one update of the items. The network, and what its training
     depends on, are part of a checkpoint. The network never drops out while gradients are compared.
 
     Args:
-        num_classes: K, linked from the data.
-        spec: stored and seen clip shapes, linked from the data.
         outer: steps with one network.
         metric: see `ops.match.gradient_distance`.
         conv_only: compare weights of convolutions only.
@@ -46,22 +44,24 @@ class GradientMatching(Classwise):
 
     def __init__(
         self,
-        num_classes: int,
-        spec: ClipSpec,
+        *args: Any,
         outer: int,
-        metric: Metric,
-        conv_only: bool,
-        net_lr: float,
-        net_momentum: float,
-        net_decay: float,
-        net_batch: int,
+        metric: Metric = "ours",
+        conv_only: bool = False,
+        net_lr: float = 0.01,
+        net_momentum: float = 0.0,
+        net_decay: float = 0.0,
+        net_batch: int = 256,
         **options: Any,
     ) -> None:
-        super().__init__(num_classes, spec, **options)
+        super().__init__(*args, **options)
         for name, value in (("outer", outer), ("net_batch", net_batch)):
             if value < 1:
                 raise ValueError(f"model.init_args.{name} must be at least 1, got {value}")
-        self.outer, self.metric, self.conv_only, self.net_batch = outer, metric, conv_only, net_batch
+        self.outer = outer
+        self.metric = metric
+        self.conv_only = conv_only
+        self.net_batch = net_batch
         self.net_sgd = partial(torch.optim.SGD, lr=net_lr, momentum=net_momentum, weight_decay=net_decay)
         self.least = 4 if conv_only else 2 if metric == "ours" else 0  # axes of the parameters compared
 
@@ -87,7 +87,7 @@ class GradientMatching(Classwise):
         graphs += [load_of(net, self.longest, twice).backward(clips // classes)]
         graphs += [first.backward(self.net_clips(clips))] if self.outer > 1 else []
         compared = sum(p.numel() * p.element_size() for p in net.parameters() if p.ndim >= self.least)
-        return {"activations": max(graphs), "gradients": compared * (self.segments * classes + 4)}
+        return {"activations": max(graphs), "gradients": compared * (self.real.segments * classes + 4)}
 
     def prepare(self) -> None:
         """Build the network.
@@ -141,15 +141,16 @@ class GradientMatching(Classwise):
 
     # -- a step -------------------------------------------------------------------------------------------
 
-    def context(self, batch: Batch | None) -> Draw:
+    def context(self, batch: Batch | None) -> GradientContext:
         """Network, window, and the gradient of every class's real clips."""
         self.advance()
         start = self.draw_starts(1)
-        return Draw(start, [self._real_gradients(k, clips, start) for k, clips in self.real_classes(start)])
+        gradients = [self._real_gradients(label, clips, start) for label, clips in self.real_classes(start)]
+        return GradientContext(start, gradients)
 
     def _real_gradients(self, label: int, clips: Tensor, start: Tensor) -> list[Gradient]:
         """Mean gradient of each segment of one class's real clips, `chunk` clips at a time."""
-        totals: list[Gradient] = [{} for _ in range(self.segments)]
+        totals: list[Gradient] = [{} for _ in range(self.real.segments)]
         for part in torch.split(clips, self.chunk):
             for seen, total in zip(self._segments(part, start, label), totals, strict=True):
                 for name, g in self._gradient(label, seen, create_graph=False).items():
@@ -159,14 +160,14 @@ class GradientMatching(Classwise):
 
     def _segments(self, clips: Tensor, start: Tensor, label: int) -> tuple[Tensor, ...]:
         """Segments (N, C, T / segments, H, W) of clips of one class as the step sees them."""
-        return self.look(clips, start, label).chunk(self.segments, 2)
+        return self.transform(clips, start, label).chunk(self.real.segments, 2)
 
     def _gradient(self, label: int, seen: Tensor, create_graph: bool) -> Gradient:
         """Mean gradient of seen clips of the block's class `label`."""
         labels = torch.full((len(seen),), self.classes[label], device=seen.device)
         return mean_gradient(self.net, self.least, seen, labels, create_graph)
 
-    def loss(self, clips: Tensor, labels: Tensor, context: Draw) -> dict[str, Tensor]:
+    def loss(self, clips: Tensor, labels: Tensor, context: GradientContext) -> Terms:
         """Distance of gradients, summed over classes and segments; the graph of one pair exists at a time."""
         own, total, slopes = classes_of(labels), clips.new_zeros(()), torch.zeros_like(clips)
         for label in range(len(self.classes)):
@@ -183,17 +184,9 @@ class GradientMatching(Classwise):
         along = (clips * slopes).sum()  # its gradient is `slopes`; its value does not count
         return {"gradients": total + (along - along.detach())}
 
-    def embedded(self, clips: Tensor, earlier: Tensor, context: Draw) -> Seen:
-        """Last maps in the step's network, each class augmented as its gradient is; real clips of their own."""
-        now, then, means = list[Tensor](), list[Tensor](), list[Tensor]()
-        classes = len(self.classes)
-        both = zip(clips.chunk(classes), earlier.chunk(classes), real_clips(self), strict=True)
-        for label, (mine, before, real) in enumerate(both):
-            seen = self.look(torch.cat([mine, before, real]), context.start, label)
-            parts = torch.split(
-                embed(self.net, seen, self.chunk).float(), [len(mine), len(before), len(real)]
-            )
-            now.append(parts[0])
-            then.append(parts[1])
-            means.append(parts[2].mean(0))
-        return Seen(torch.cat(now), torch.cat(then), torch.stack(means), torch.ones(classes))
+    def embed(self, clips: Tensor, classes: Tensor, context: GradientContext) -> Tensor:
+        """Last maps (N, D) in the step's network, each class augmented as its gradient is."""
+        labels, counts = torch.unique_consecutive(classes, return_counts=True)
+        parts = zip(labels.tolist(), torch.split(clips, counts.tolist()), strict=True)
+        seen = (self.transform(part, context.start, label) for label, part in parts)
+        return torch.cat([chunked_features(self.net, part, self.chunk).float() for part in seen])

@@ -35,7 +35,7 @@ def prepared(net: VideoNet) -> VideoNet:
 
 
 @torch.no_grad()
-def put(net: nn.Module, theta: Tensor) -> None:
+def load_flat_parameters(net: nn.Module, theta: Tensor) -> None:
     """Give a network the parameters theta (D,), in the order of `ops.unroll.Layout`."""
     parts = Layout.of(net).unflatten(theta)
     for name, parameter in net.named_parameters():
@@ -48,10 +48,12 @@ def renew(net: VideoNet, experts: Experts | None, rng: torch.Generator) -> None:
         net.reset_parameters("default", rng)
         return
     expert = int(torch.randint(len(experts), (), generator=rng))
-    put(net, experts.snapshot(expert, int(torch.randint(experts.epochs + 1, (), generator=rng))))
+    load_flat_parameters(
+        net, experts.snapshot(expert, int(torch.randint(experts.epochs + 1, (), generator=rng)))
+    )
 
 
-def embed(net: VideoNet, clips: Tensor, chunk: int, pooled: bool = False) -> Tensor:
+def chunked_features(net: VideoNet, clips: Tensor, chunk: int, pooled: bool = False) -> Tensor:
     """Features (N, D) of clips; with gradients too, activations of `chunk` clips at most are held.
 
     Args:
@@ -83,8 +85,8 @@ def mean_gradient(
     """
     params = {name: p for name, p in net.named_parameters() if p.ndim >= least}
     loss = nn.functional.cross_entropy(net(clips), labels)
-    found = torch.autograd.grad(loss, [*params.values()], create_graph=create_graph)
-    return dict(zip(params, found, strict=True))
+    gradients = torch.autograd.grad(loss, [*params.values()], create_graph=create_graph)
+    return dict(zip(params, gradients, strict=True))
 
 
 @contextmanager
