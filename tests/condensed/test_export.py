@@ -11,7 +11,7 @@ from safetensors import safe_open
 from tests.condensed.conftest import K, make_labels, make_set, stored_frames
 from vdc.condensed.export import export, folder_names
 from vdc.condensed.format import load
-from vdc.condensed.preview import contact_sheet, enlarge, grid, write_gif
+from vdc.condensed.preview import STRIP, contact_sheet, enlarge, grid, write_gif
 
 
 def decode(path):
@@ -49,7 +49,8 @@ def test_a_contact_sheet_has_a_row_per_clip_and_frames_along_it():
     frames = torch.stack([ramp(), ramp().flip(0)])
     sheet = contact_sheet(frames, ["one", "a longer name"], columns=3, side=16)
     margin = sheet.width - 3 * 18
-    assert sheet.height == 2 * 18
+    assert sheet.height == 2 * 18 + STRIP  # the numbers of the frames below
+    assert np.asarray(sheet)[36:, margin:].max() > 128
     got = [[sheet.getpixel((margin + 18 * x + 8, 18 * y + 8))[0] for x in range(3)] for y in range(2)]
     assert got == [[0, 120, 210], [210, 90, 0]]  # frames 0, 3.5 (to even: 4) and 7, and their mirror
     names = np.asarray(sheet)[:18, :margin]

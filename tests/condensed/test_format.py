@@ -5,12 +5,14 @@ import shutil
 import av
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from tests.condensed.conftest import IPC, SPEC, K, draw, make_labels, make_set, stored_frames
 from vdc.condensed.format import load, save, verify
 from vdc.condensed.labels import Labels
 from vdc.condensed.memory import Pixels
+from vdc.condensed.preview import STRIP
+from vdc.ops.pixels import to_frames
 from vdc.spec import ClipSpec
 
 FILES = ["clips.safetensors", "labels.safetensors", "manifest.json", "preview.mp4", "preview.png"]
@@ -195,8 +197,15 @@ def test_previews_open_and_show_the_clips(folder):
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         frames = [f.to_ndarray(format="gray") for f in film.decode(stream)]
     assert len(frames) == 32
-    assert frames[0].shape == (K * 98, IPC * 98)
-    assert Image.open(folder / "preview.png").size[1] == K * (60 + 2)
+    assert frames[0].shape[0] == STRIP + K * 98
+    names = 8 + max(int(ImageFont.load_default().getlength(name)) for name in load(folder).classes)
+    stored = to_frames(load(folder).memory().render(torch.tensor([(K - 1) * IPC]))[0])[0]
+    times = 96 // stored.shape[1]
+    corner = frames[3][-98:, names:][: times * stored.shape[1], : times * stored.shape[2]].astype(float)
+    ours = torch.from_numpy(corner).view(stored.shape[1], times, stored.shape[2], times).mean((1, 3))
+    luma = stored[3].float() @ torch.tensor([0.299, 0.587, 0.114])
+    assert (ours - luma).abs().mean() < 12
+    assert Image.open(folder / "preview.png").size[1] == STRIP + K * (60 + 2) + STRIP
 
 
 def test_a_long_class_list_is_shown_in_part(tmp_path):
@@ -204,7 +213,7 @@ def test_a_long_class_list_is_shown_in_part(tmp_path):
     labels = Labels(memory.labels)
     out = save(tmp_path / "set", memory, labels, classes=[f"c{k}" for k in range(40)], source={}, method="m",
                config={}, seed=0)  # fmt: skip
-    assert Image.open(out / "preview.png").size[1] == 16 * 66
+    assert Image.open(out / "preview.png").size[1] == STRIP + 16 * 66 + STRIP
 
 
 def test_the_same_set_is_written_byte_for_byte(tmp_path):

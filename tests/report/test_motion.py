@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.report.test_rows import result
 from tests.small import CLASSES, SPEC, K, Videos, make_set
+from vdc.condensed.preview import STRIP
 from vdc.nets.teacher import load_teacher
 from vdc.report.motion import (
     Groups,
@@ -94,7 +95,7 @@ def test_every_set_gets_a_picture_of_what_students_see(tmp_path):
     assert [path.name.endswith(end) for path, end in zip(pictures, ("one.png", "two.png"), strict=True)]
     with Image.open(pictures[0]) as picture:
         pixels = torch.tensor(list(picture.convert("L").getdata())).view(picture.height, picture.width)
-    rows = pixels[: picture.height // (2 * K) * 2 * K].view(2 * K, -1, picture.width).float()
+    rows = pixels[: (len(pixels) - STRIP) // (2 * K) * 2 * K].view(2 * K, -1, picture.width).float()
     assert rows.shape[1] > 16
     quarter = [slice(picture.width - (4 - t) * 66 + 8, picture.width - (3 - t) * 66 - 8) for t in range(4)]
     change = [rows[1, 8:-8, quarter[t]].mean() for t in range(4)]

@@ -127,7 +127,7 @@ def save(
         save_file(labels.tensors(), folder / LABELS)
         if memory.spec.interpolation == "parametric":
             _take_along(Path(memory.spec.interpolator or ""), folder, manifest)
-        write_previews(folder, memory, classes)
+        write_previews(folder, memory, classes, method)
         written = sorted(folder.iterdir())
         manifest["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
         (folder / "evaluations").mkdir()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -15,6 +16,7 @@ from vdc.system.mp4 import write_mp4
 
 PREVIEW_CLASSES, PREVIEW_ITEMS = 16, 8
 GAP = 2  # pixels between neighbours on a sheet
+STRIP = 16  # pixels of a line of words
 FPS = 8  # stored frames are a stride apart: real time would flash by
 
 
@@ -52,39 +54,85 @@ def grid(frames: Tensor, columns: int) -> Tensor:
     return sheet.flatten(3, 4).flatten(1, 2)
 
 
-def contact_sheet(frames: Tensor, names: Sequence[str], columns: int = 12, side: int = 64) -> Image.Image:
-    """A picture of clips, one row each: name, then frames along time.
+def lettered(film: Tensor, names: Sequence[str], heading: str = "", ticks: Sequence[str] = ()) -> Tensor:
+    """A film of rows with their names at the left, a line above, and words below its columns.
+
+    Args:
+        film: (T, H, W, C) uint8, rows of equal height.
+        names: of the rows.
+        heading: above; none takes no room.
+        ticks: below columns of equal width; none take no room.
+
+    Returns:
+        (T, H + strips, W + margin, C) uint8; the film is as it was, beside its names.
+    """
+    font = ImageFont.load_default()
+    time, height, width, _ = film.shape
+    margin = 8 + max((int(font.getlength(name)) for name in names), default=0)
+    needed = max(margin + width, 8 + int(font.getlength(heading)))
+    above, below = STRIP * bool(heading), STRIP * bool(ticks)
+    page = Image.new("RGB", (needed, above + height + below))
+    pen = ImageDraw.Draw(page)
+    pen.text((4, STRIP // 2), heading, fill="white", font=font, anchor="lm")
+    for row, name in enumerate(names):
+        pitch = height / len(names)
+        pen.text((4, above + (row + 0.5) * pitch), name, fill="white", font=font, anchor="lm")
+    for column, word in enumerate(ticks):
+        pitch = width / len(ticks)
+        pen.text(
+            (margin + (column + 0.5) * pitch, page.height - STRIP // 2),
+            word,
+            fill="white",
+            font=font,
+            anchor="mm",
+        )
+    ground = torch.from_numpy(np.array(page)).to(film)
+    found = ground.expand(time, *ground.shape).clone()
+    found[:, above : above + height, margin : margin + width] = film
+    return found
+
+
+def contact_sheet(
+    frames: Tensor, names: Sequence[str], columns: int = 12, side: int = 64, heading: str = ""
+) -> Image.Image:
+    """A picture of clips, one row each: name, then frames along time, with their numbers below.
 
     Args:
         frames: (N, T, H, W, C) uint8.
         names: one per clip.
         columns: most frames shown of a clip, evenly spread.
         side: pixels a frame is enlarged to.
+        heading: what it shows.
     """
     shown = min(columns, frames.shape[1])
     when = torch.linspace(0, frames.shape[1] - 1, shown).round().long()
     cells = enlarge(frames[:, when].cpu(), side)  # (N, shown, H, W, C)
-    sheet = Image.fromarray(grid(cells.flatten(0, 1)[:, None], shown)[0].byte().numpy())
-    font = ImageFont.load_default()
-    margin = 8 + max(int(font.getlength(name)) for name in names)
-    page = Image.new("RGB", (margin + sheet.width, sheet.height))
-    page.paste(sheet, (margin, 0))
-    pen, pitch = ImageDraw.Draw(page), cells.shape[2] + GAP
-    for row, name in enumerate(names):
-        pen.text((4, row * pitch + pitch // 2), name, fill="white", font=font, anchor="lm")
-    return page
+    sheet = grid(cells.flatten(0, 1)[:, None], shown)
+    ticks = [f"frame {t + 1}" if not i else str(t + 1) for i, t in enumerate(when.tolist())]
+    return Image.fromarray(lettered(sheet, names, heading, ticks)[0].byte().numpy())
 
 
 @torch.no_grad()
-def write_previews(folder: Path, memory: Memory, classes: Sequence[str]) -> None:
-    """`preview.png`: frames of the first clip of classes. `preview.mp4`: first clips, a row per class."""
-    per_class = memory.ipc * memory.per_item
+def write_previews(folder: Path, memory: Memory, classes: Sequence[str], method: str) -> None:
+    """Pictures of what is stored, with names.
+
+    Args:
+        folder: gets `preview.png`, frames of the first clip of classes, and `preview.mp4`, first clips of classes,
+            a row each.
+        memory: what is stored.
+        classes: names.
+        method: what condensed it.
+    """
+    per_class, spec = memory.ipc * memory.per_item, memory.spec
     columns, shown = min(per_class, PREVIEW_ITEMS), min(len(classes), PREVIEW_CLASSES)
     rows = torch.arange(len(memory)).view(-1, per_class)[:shown, :columns].flatten()
     device = next(chain(memory.parameters(), memory.buffers())).device
     chunks = rows.to(device).tensor_split(shown)
     frames = torch.cat([to_frames(memory.render(chunk)[0]).cpu() for chunk in chunks])  # (N, T, H, W, C)
-    contact_sheet(frames[::columns], classes[:shown]).save(folder / "preview.png")
-    film = grid(enlarge(frames, 96), columns)
+    heading = (
+        f"{method}, {memory.ipc} per class: {spec.stored} frames of {spec.size} px, stride {spec.stride}"
+    )
+    contact_sheet(frames[::columns], classes[:shown], heading=heading).save(folder / "preview.png")
+    film = lettered(grid(enlarge(frames, 96), columns), classes[:shown], heading)
     loops = max(1, round(4 * FPS / len(film)))  # some 4 s: one pass of 8 frames is over before it is seen
     write_mp4(folder / "preview.mp4", film.repeat(loops, 1, 1, 1), FPS)

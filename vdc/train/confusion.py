@@ -1,8 +1,11 @@
 """Which classes are taken for which, as a chart: for TensorBoard and for reports."""
 
+import io
 import json
 from collections.abc import Sequence
 from typing import Any
+
+from PIL import Image
 
 LABELLED = 40  # classes: of more, names would be unreadable
 NUMBERED = 12  # classes whose cells show their share
@@ -36,10 +39,10 @@ def confusion_chart(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> 
     return alt.layer(*layers).properties(width=side, height=side)
 
 
-def confusion_png(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
-    """The chart on white, as a PNG file."""
+def confusion_png(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> tuple[bytes, tuple[int, int]]:
+    """The chart on white, as a PNG file; its height and width."""
     import vl_convert  # a second, as above
 
     spec = confusion_chart(counts, classes).to_dict(validate=False) | {"config": {"background": "white"}}
     png: bytes = vl_convert.vegalite_to_png(json.dumps(spec), scale=2)
-    return png
+    return png, Image.open(io.BytesIO(png)).size[::-1]

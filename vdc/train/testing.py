@@ -7,6 +7,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 
 from vdc.spec import Batch
+from vdc.system.logs import log_image, takes_images
+from vdc.train.confusion import confusion_png
 from vdc.train.scores import VideoScores, pack, percent
 
 
@@ -59,6 +61,10 @@ class Tested(LightningModule):
         for name in ("top1", "top5"):
             self.log(f"test/{name}", percent(self.results["clips"][name]), rank_zero_only=True)
         self.log("test/still_top1", percent(self.results["still"]["top1"]), rank_zero_only=True)
+        classes = getattr(self.trainer.datamodule, "classes", None)  # type: ignore[attr-defined]
+        if classes and self.trainer.is_global_zero and takes_images(self.loggers):
+            png, size = confusion_png(self.results["clips"]["confusion"].tolist(), classes)
+            log_image(self.loggers, "test/confusion", png, size, self.trainer.global_step)
 
     def outcome(self) -> dict[str, Any]:
         """What the last test found, in percent, as stored in results.

@@ -65,6 +65,19 @@ def test_rows_are_classes_and_columns_items():
         assert film[:, top : top + 96 : 6, left : left + 96 : 6].equal(frames[row])
 
 
+def test_names_stand_beside_their_rows_and_clips_are_as_they_were():
+    memory = Pixels(K, 2, SPEC)
+    memory.initialise(torch.randn(K, 2, 3, 4, 16, 16))
+    preview = Preview(classes=2, items=2)
+    plain, named = preview.film(memory), preview.film(memory, ["first class", "b", "not shown"])
+    assert named[:, :, -plain.shape[2] :].equal(plain)
+    margin = named[:, :, : -plain.shape[2]]
+    assert margin.shape[2] > 40
+    bright = (margin[0].amax(-1) > 128).sum(1)
+    letters = [int(bright[row * 98 : (row + 1) * 98].sum()) for row in range(2)]
+    assert letters[0] > letters[1] > 0  # the longer name above
+
+
 def test_impossible_previews_are_refused():
     with pytest.raises(ValueError, match="every 0"):
         Preview(every=0)

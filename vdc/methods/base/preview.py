@@ -1,16 +1,16 @@
 """What a condenser has learnt so far, as videos that play in TensorBoard."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]  # no stubs shipped
 from torch import Tensor
 
 from vdc.condensed.memory import Memory
-from vdc.condensed.preview import enlarge, grid, write_gif
+from vdc.condensed.preview import enlarge, grid, lettered, write_gif
 from vdc.ops.pixels import to_frames
+from vdc.system.logs import log_image, takes_images
 
 SIDE = 96  # pixels a clip is shown at
 
@@ -46,27 +46,16 @@ class Preview(Callback):
         """Log the memory as it is."""
         memory = pl_module.memory
         assert isinstance(memory, Memory)
-        for logger in trainer.loggers:
-            if trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
-                log_video(logger, "memory", self.film(memory), trainer.global_step)
+        if trainer.is_global_zero and takes_images(trainer.loggers):
+            film = self.film(memory, getattr(trainer.datamodule, "classes", ()))  # type: ignore[attr-defined]
+            log_image(trainer.loggers, "memory", write_gif(film), film.shape[1:3], trainer.global_step)
 
     @torch.no_grad()
-    def film(self, memory: Memory) -> Tensor:
-        """The shown clips side by side, (T, H, W, C) uint8."""
+    def film(self, memory: Memory, classes: Sequence[str] = ()) -> Tensor:
+        """The shown clips side by side, a row per class with its name, (T, H, W, C) uint8."""
         columns = min(self.items, memory.ipc) * memory.per_item
         rows = memory.prefix(min(self.items, memory.ipc))[: columns * self.classes]
         device = next((t.device for t in (*memory.parameters(), *memory.buffers())), torch.device("cpu"))
         frames = to_frames(memory.render(rows.to(device))[0]).cpu()
-        return grid(enlarge(frames, SIDE), columns)
-
-
-def log_video(logger: TensorBoardLogger, tag: str, frames: Tensor, step: int) -> None:
-    """Add an animation of `frames` (T, H, W, C) uint8 to a TensorBoard log.
-
-    `SummaryWriter.add_video` would need moviepy; an image summary may hold an animated GIF just as well.
-    """
-    image = Summary.Image(
-        height=frames.shape[1], width=frames.shape[2], colorspace=3, encoded_image_string=write_gif(frames)
-    )
-    writer = logger.experiment._get_file_writer()
-    writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        film = grid(enlarge(frames, SIDE), columns)
+        return lettered(film, classes[: self.classes]) if classes else film
