@@ -10,7 +10,7 @@ from vdc.condensed.labels import Labels
 from vdc.methods.base.condenser import Batches
 from vdc.methods.base.features import FeatureMatching, RealFeatures
 from vdc.methods.base.learner import Learner, Terms
-from vdc.methods.base.options import Network
+from vdc.methods.base.options import Network, at_least_one
 from vdc.methods.online_pool import OnlinePool
 from vdc.ops.ridge import centred_labels, label_margin, ridge_predict
 from vdc.ops.rng import generator
@@ -67,10 +67,7 @@ class FRePo(FeatureMatching, Learner):
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        counts = {"pool_size": pool_size, "max_age": max_age, "online_batch": online_batch}
-        for name, count in counts.items():
-            if count < 1:
-                raise ValueError(f"--model.init_args.{name} must be at least 1, got {count}")
+        at_least_one(pool_size=pool_size, max_age=max_age, online_batch=online_batch)
         if self.num_classes < 2:
             raise ValueError("FRePo needs at least 2 classes: its margin compares the two largest labels")
         self.network = net
@@ -84,24 +81,17 @@ class FRePo(FeatureMatching, Learner):
         self.memory.learn_labels(centred_labels(self.memory.labels, self.num_classes) / self.scale)
         if self.memory.logits is not None:
             self.memory.logits.requires_grad_(lr_labels > 0)
-        self._pool_state: dict[str, Any] | None = None
         self.pool: OnlinePool
 
-    def prepare(self) -> None:
-        """Build the pool, or bring back that of a checkpoint."""
-        nets = [
-            self.network.build(self.num_classes, self.spec).to(self.device) for _ in range(self.pool_size)
-        ]
+    def setup(self, stage: str) -> None:
+        """Build the pool."""
+        device = self.trainer.strategy.root_device
+        nets = [self.network.build(self.num_classes, self.spec).to(device) for _ in range(self.pool_size)]
         self.pool = OnlinePool(nets, self.max_age, self.net_lr, self.seed)
-        if self._pool_state is not None:
-            self.pool.load_state_dict(self._pool_state)
-            self._pool_state = None
 
     def drawn(self, step: int) -> int:
         """The network of a step."""
         return int(torch.randint(self.pool_size, (), generator=generator(self.seed, "pool", step)))
-
-    # -- a step ------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def context(self, batch: Batch | None) -> Regression:
@@ -145,8 +135,6 @@ class FRePo(FeatureMatching, Learner):
             self.drawn(step), self.view(clips, draw_starts(len(rows), self.spec, rng)), labels.detach()
         )
 
-    # -- Lightning ---------------------------------------------------------------------------------------
-
     def configure_optimizers(self) -> Any:
         """Pixels as configured, labels at their own rate."""
         groups = self.memory.groups()
@@ -165,9 +153,9 @@ class FRePo(FeatureMatching, Learner):
         checkpoint["pool"] = self.pool.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the pool until it is built."""
+        """Bring back the pool."""
         super().on_load_checkpoint(checkpoint)
-        self._pool_state = checkpoint["pool"]
+        self.pool.load_state_dict(checkpoint["pool"])
 
     def stored_labels(self) -> Labels:
         """The learnt labels as logits."""

@@ -27,19 +27,13 @@ class IDC(GradientMatching):
 
     Kim 2022 (ICML), snu-mllab/Efficient-Dataset-Condensation:condense.py. The authors step once per class
     with one momentum for all, so that a class moves on while others step: their rate is worth twice as much
-    there as here.
+    there as here. Weights of convolutions alone are compared.
 
     Args:
         memory: what is stored and learnt; packed 2 x 2 as published.
-        outer: steps with one network.
         inner: steps of the network on real clips between two steps.
-        metric: see `ops.match.gradient_distance`; of weights of convolutions only.
-        net_lr: of the network's SGD.
-        net_momentum: of the network's SGD.
-        net_decay: weight decay of the network's SGD.
-        net_batch: clips per step of the network.
-        cutmix: probability that such a batch is mixed.
-        options: see `Classwise`.
+        cutmix: probability that a batch of the network is mixed.
+        options: see `GradientMatching`.
     """
 
     def __init__(

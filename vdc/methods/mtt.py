@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vdc.condensed.memory import Memory
 from vdc.methods.base.learner import Learner, Terms
 from vdc.methods.base.networks import chunked_features, load_flat_parameters
-from vdc.methods.base.options import Augmentation
+from vdc.methods.base.options import Augmentation, at_least_one
 from vdc.methods.expert_choice import CHUNK, correct_clips
 from vdc.nets import VideoNet
 from vdc.nets.experts import Experts, load_experts
@@ -91,11 +91,8 @@ class MTT(Learner):
         **options: Any,
     ) -> None:
         super().__init__(num_classes, spec, optimizer=optimizer, init=init, **options)
-        counts = {"syn_steps": syn_steps, "expert_epochs": expert_epochs, "keep": keep}
-        counts |= {"batch_syn": batch_syn or 1}
-        for name, count in counts.items():
-            if count < 1:
-                raise ValueError(f"--model.init_args.{name} must be at least 1, got {count}")
+        batch = 1 if batch_syn is None else batch_syn
+        at_least_one(syn_steps=syn_steps, expert_epochs=expert_epochs, keep=keep, batch_syn=batch)
         if batch_syn is not None and batch_syn > len(self.memory):
             raise ValueError(
                 f"--model.init_args.batch_syn {batch_syn} is larger than the set of {len(self.memory)} clips"
@@ -126,8 +123,6 @@ class MTT(Learner):
         self._poor = False  # the current step
         self._poor_steps = 0  # in a row, up to it
 
-    # -- experts -----------------------------------------------------------------------------------------
-
     def prepare(self) -> None:
         """Open the experts, whose snapshots stay on disk."""
         if str(self.trainer.precision) == "16-mixed":
@@ -156,8 +151,6 @@ class MTT(Learner):
         turn, place = divmod(position, len(self.experts))
         return int(torch.randperm(len(self.experts), generator=generator(self.seed, "experts", turn))[place])
 
-    # -- a step ------------------------------------------------------------------------------------------
-
     def context(self, batch: Batch | None) -> TrajectorySegment:
         """An expert, and the epoch to start from."""
         expert = self.turn()
@@ -185,12 +178,12 @@ class MTT(Learner):
         """Distance to the target over that of the start (MTT, eq. 2).
 
         Args:
-            clips: stored (N, C, T_c, H, W), or (N, V, C, T_c, H, W); any prefix of the set.
+            clips: stored (N, C, T_c, H, W), or (N, V, C, T_c, H, W); of all items, or of some.
             labels: (N,) int64, or (N, K) logits.
             context: from `context`.
         """
         whole = self.batch_syn or len(self.memory)
-        batch = -(-whole * len(clips) // len(self.memory))  # of a prefix as much smaller
+        batch = -(-whole * len(clips) // len(self.memory))  # of some items as much smaller
         drawn = inner_batches(len(clips), batch, self.syn_steps, self.spec, context.seed)
         value = unroll(
             self._seen,
@@ -253,8 +246,6 @@ class MTT(Learner):
             "students move away from the experts: lower model.init_args.step_size "
             f"({float(self.step_size.detach()):.3g}) or raise model.init_args.batch_syn"
         )
-
-    # -- Lightning ---------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
         """Pixels as configured; step size, and labels where they are learnt, at their own rates."""

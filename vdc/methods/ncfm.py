@@ -15,7 +15,7 @@ from vdc.methods.base.features import FeatureMatching
 from vdc.methods.base.learner import Terms
 from vdc.methods.base.memory_estimate import load_of
 from vdc.methods.base.networks import chunked_features, load_flat_parameters
-from vdc.methods.base.options import Augmentation
+from vdc.methods.base.options import Augmentation, at_least_one
 from vdc.methods.base.per_class import Classwise, StepContext, classes_of
 from vdc.nets import VideoNet
 from vdc.ops.match import ncf_distance
@@ -70,8 +70,7 @@ class NCFM(FeatureMatching, Classwise):
     ) -> None:
         options |= {"memory": memory, "optimizer": optimizer, "augment": augment}
         super().__init__(*args, **options)
-        if frequencies < 1:
-            raise ValueError(f"model.init_args.frequencies must be at least 1, got {frequencies}")
+        at_least_one(frequencies=frequencies)
         self.same_length("last maps")
         self.frequencies = frequencies
         self.weight = weight

@@ -71,8 +71,6 @@ class OnlinePool:
         self.optimizers[i].step()
         self.ages[i] += 1
 
-    # -- checkpoints -------------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes, as tensors."""
         return {

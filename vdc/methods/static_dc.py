@@ -72,8 +72,6 @@ class StaticDC(DC):
         """Stills as they are: only students see them repeated."""
         return clips
 
-    # -- early stop ---------------------------------------------------------------------------------------
-
     def training_step(self, batch: Batch | None, batch_idx: int) -> Tensor:
         """One step, perhaps the last."""
         loss = super().training_step(batch, batch_idx)

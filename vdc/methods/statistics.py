@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 
 from vdc.methods.base.blocks import BlockCondenser
 from vdc.methods.base.features import FeatureMatching
@@ -142,31 +142,25 @@ class Statistics(FeatureMatching, BlockCondenser):
         self.measured: list[Measured] = []
         self.targets: list[Target] = []
 
-    # -- before the first step ----------------------------------------------------------------------------
-
     def setup(self, stage: str) -> None:
         """Load the teachers, which say how much memory a block takes."""
         if self.quirks and self.trainer.world_size > 1:
             raise ValueError(
                 "model.init_args.reference_quirks lets blocks depend on one another: use one process"
             )
-        teachers = [load_teacher(folder, self.data.classes, self.spec) for folder in self.folders]
-        self.teachers = nn.ModuleList(teachers)
+        self.teachers = [load_teacher(folder, self.data.classes, self.spec) for folder in self.folders]
         super().setup(stage)
 
     def demand(self, clips: int) -> dict[str, int]:
         """Bytes that `clips` clips need beside pixels and optimiser."""
-        each = [activation_bytes(teacher) for teacher in self._teachers]
+        each = [activation_bytes(teacher) for teacher in self.teachers]
         return {"activations": clips * (sum(each) if self.turns == "all" else max(each))}
-
-    @property
-    def _teachers(self) -> list[Teacher]:
-        """The teachers, as what they are."""
-        return [teacher for teacher in self.teachers if isinstance(teacher, Teacher)]
 
     def prepare(self) -> None:
         """Measure the real clips inside every teacher."""
-        self.measured = measure(self._teachers, self.data, self.watch, self.alpha < 1, self.cache)
+        for teacher in self.teachers:  # no part of this module's state
+            teacher.to(self.device)
+        self.measured = measure(self.teachers, self.data, self.watch, self.alpha < 1, self.cache)
 
     def begin_block(self) -> None:
         """Forget the averages of the last block, and look up what the new one's classes should look like."""
@@ -203,8 +197,6 @@ class Statistics(FeatureMatching, BlockCondenser):
             self.averages.averages[name] = state[f"average {name}"]
             self.averages.weights[name] = state[f"weight {name}"].item()
 
-    # -- a step -------------------------------------------------------------------------------------------
-
     def context(self, batch: Batch | None) -> StatisticsContext:
         """The step's windows, crops and teachers."""
         low, high = self.crop_scale
@@ -225,7 +217,7 @@ class Statistics(FeatureMatching, BlockCondenser):
             self.slow = clips.detach().clone() if self.slow is None else self.slow
             slow = self._transform(self.slow, context)
         seen = self._transform(clips, context)
-        features = tuple(self._observe(self._teachers[i], seen, slow) for i in context.teachers)
+        features = tuple(self._observe(self.teachers[i], seen, slow) for i in context.teachers)
         if self.slow is not None:
             smooth_([self.slow], [clips.detach()], SLOW_RATE)
         return features
@@ -267,7 +259,7 @@ class Statistics(FeatureMatching, BlockCondenser):
     def embed(self, clips: Tensor, classes: Tensor, context: StatisticsContext) -> Tensor:
         """Pooled features (N, D) of middle windows, of the step's teachers side by side."""
         seen = self.view(clips, None)
-        return torch.cat([self._teachers[i].features(seen).float() for i in context.teachers], 1)
+        return torch.cat([self.teachers[i].features(seen).float() for i in context.teachers], 1)
 
     def _distance(self, batch: Stat, target: Target, labels: Tensor) -> Tensor:
         """Weighted sum over taps of the distance of statistics (S,) to those of the set and of `labels`."""

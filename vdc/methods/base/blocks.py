@@ -15,6 +15,7 @@ from vdc.condensed.memory import Memory, Pixels
 from vdc.methods.base.condenser import MemoryCallable
 from vdc.methods.base.learner import Learner
 from vdc.methods.base.memory_estimate import check
+from vdc.methods.base.options import at_least_one
 from vdc.methods.base.shard import ShardStrategy, State, class_blocks, gather, join, owned
 from vdc.ops.rng import derive, generator
 from vdc.spec import Batch, ClipSpec
@@ -50,8 +51,7 @@ class BlockCondenser(Learner):
         **options: Any,
     ) -> None:
         block = num_classes * ipc if block is None else block
-        if iterations < 1 or block < 1:
-            raise ValueError(f"iterations and block must be at least 1, got {iterations} and {block}")
+        at_least_one(iterations=iterations, block=block)
         blocks = class_blocks(num_classes, ipc, block)
 
         def planned(_: int, ipc: int, spec: ClipSpec) -> Memory:

@@ -53,13 +53,9 @@ class Condenser(LightningModule, ABC):
         self.seed = seed
         self.out = out
         self.config: dict[str, Any] = {}  # of the whole run, set by the command line, for the manifest
-        self.notes: dict[
-            str, Any
-        ] = {}  # of callbacks that change what is learnt; a resumed run must have the same
+        self.notes: dict[str, Any] = {}  # what callbacks add to `learnt`; the same when a run goes on
         self.strict_loading = False  # a checkpoint holds the memory, not the teachers
         self._resumed = False
-
-    # -- what a method writes ----------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Load teachers and cache statistics: once per process, on the device, before the first step."""
@@ -76,8 +72,6 @@ class Condenser(LightningModule, ABC):
         """Numbers learnt beside clips and labels, for the manifest."""
         return {}
 
-    # -- what methods use --------------------------------------------------------------------------------
-
     @property
     def data(self) -> RealData:
         """The real videos."""
@@ -92,14 +86,10 @@ class Condenser(LightningModule, ABC):
         """What stretches items, where the spec asks for a trained network; no part of this module's state."""
         return interpolator_of(self.spec, self.device)
 
-    # -- Lightning ---------------------------------------------------------------------------------------
-
     def on_fit_start(self) -> None:
         """Prepare, and fill the memory unless a checkpoint did."""
-        if str(self.trainer.precision) in ("bf16-true", "16-true"):
-            raise ValueError(
-                f"--trainer.precision {self.trainer.precision} rounds the learnt pixels: use bf16-mixed"
-            )
+        if (precision := str(self.trainer.precision)) in ("bf16-true", "16-true"):
+            raise ValueError(f"--trainer.precision {precision} rounds the learnt pixels: use bf16-mixed")
         self.prepare()
         if self._resumed:
             self.memory.clamp()
@@ -121,9 +111,7 @@ class Condenser(LightningModule, ABC):
                 f"--ckpt_path: the checkpoint lacks {', '.join(sorted(missing))}: it is of another memory"
             )
         if (notes := checkpoint.get("notes", {})) != self.notes:
-            raise ValueError(
-                f"--ckpt_path was written by a run of {notes or 'nothing'}, this one is of {self.notes}"
-            )
+            raise ValueError(f"--ckpt_path was written by a run of {notes}, this one is of {self.notes}")
         self._resumed = True
 
     def stored_labels(self) -> Labels:
@@ -135,15 +123,7 @@ class Condenser(LightningModule, ABC):
         """Write the condensed set."""
         if self.out is None or not self.trainer.is_global_zero or self.trainer.interrupted:
             return
-        save(
-            self.out,
-            self.memory,
-            self.stored_labels(),
-            classes=self.data.classes,
-            source=self.data.fingerprint(),
-            method=type(self).__name__,
-            selects=self.selects,
-            config=self.config,
-            seed=self.seed,
-            learnt=self.learnt() | self.notes,
-        )
+        about: dict[str, Any] = {"method": type(self).__name__, "selects": self.selects, "seed": self.seed}
+        about |= {"classes": self.data.classes, "source": self.data.fingerprint()}
+        about |= {"config": self.config, "learnt": self.learnt() | self.notes}
+        save(self.out, self.memory, self.stored_labels(), **about)

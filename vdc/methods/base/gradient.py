@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vdc.methods.base.learner import Terms
 from vdc.methods.base.memory_estimate import load_of
-from vdc.methods.base.networks import Gradient, chunked_features, mean_gradient, training
+from vdc.methods.base.networks import Gradient, chunked_features, mean_gradient
+from vdc.methods.base.options import at_least_one
 from vdc.methods.base.per_class import Classwise, classes_of
 from vdc.methods.base.shard import State
 from vdc.nets import VideoNet
@@ -55,9 +56,7 @@ class GradientMatching(Classwise):
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        for name, value in (("outer", outer), ("net_batch", net_batch)):
-            if value < 1:
-                raise ValueError(f"model.init_args.{name} must be at least 1, got {value}")
+        at_least_one(outer=outer, net_batch=net_batch)
         self.outer = outer
         self.metric = metric
         self.conv_only = conv_only
@@ -99,8 +98,6 @@ class GradientMatching(Classwise):
             raise ValueError("--trainer.precision 16-mixed does not scale second derivatives: use bf16-mixed")
         super().prepare()
 
-    # -- the network --------------------------------------------------------------------------------------
-
     def begin_block(self) -> None:
         """Forget the last block's network."""
         super().begin_block()
@@ -112,12 +109,13 @@ class GradientMatching(Classwise):
             self.renew()
             self.net_optimizer = self.net_sgd(self.net.parameters())
             return
-        with training(self.net), torch.enable_grad():
-            for loss in self.net_losses():
-                self.net_optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                self.net_optimizer.step()
+        self.net.train()
+        for loss in self.net_losses():
+            self.net_optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.net_optimizer.step()
         self.net_optimizer.zero_grad()
+        self.net.eval()
 
     def block_state(self) -> State:
         """The network and the momentum of its optimiser."""
@@ -138,8 +136,6 @@ class GradientMatching(Classwise):
                 parameter.data.copy_(state[f"net.{name}"])
             if f"momentum.{name}" in state:
                 self.net_optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{name}"].clone()
-
-    # -- a step -------------------------------------------------------------------------------------------
 
     def context(self, batch: Batch | None) -> GradientContext:
         """Network, window, and the gradient of every class's real clips."""

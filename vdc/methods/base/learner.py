@@ -54,8 +54,6 @@ class Learner(Condenser):
             str
         ] = []  # of the items, that callbacks keep beside them; memory is estimated with them
 
-    # -- what a method writes ----------------------------------------------------------------------------
-
     def context(self, batch: Batch | None) -> Any:
         """Everything random about one step, drawn once: networks, real features, windows, augmentation."""
         return batch
@@ -91,8 +89,6 @@ class Learner(Condenser):
     def rollback_step(self) -> None:
         """Roll back what the current step changed beside the memory, before the emergency checkpoint."""
 
-    # -- what methods use --------------------------------------------------------------------------------
-
     @property
     def classes(self) -> range:
         """Classes that the memory holds."""
@@ -111,8 +107,6 @@ class Learner(Condenser):
     def draw_starts(self, n: int) -> Tensor:
         """Window starts for n clips of this step."""
         return draw_starts(n, self.spec, self.rng("view"))
-
-    # -- where items start -------------------------------------------------------------------------------
 
     def fill(self) -> None:
         """Give the memory the clips it starts from."""
@@ -156,8 +150,6 @@ class Learner(Condenser):
             )
         return stored
 
-    # -- Lightning ---------------------------------------------------------------------------------------
-
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Keep the stored pixels displayable; make dropout and friends depend on the step alone.
 
@@ -181,8 +173,8 @@ class Learner(Condenser):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stop at a loss or gradient that is not finite."""
-        total = torch.stack([*self.step_terms.values()]).sum() if self.step_terms else None
-        stop_if_not_finite(self, total, optimizer, self.about_step(), self.rollback_step)
+        terms = self.step_terms.values()
+        stop_if_not_finite(self, terms, optimizer, self.about_step(), self.rollback_step)
 
     def configure_optimizers(self) -> Any:
         """The memory's optimiser; teachers and students never see it."""

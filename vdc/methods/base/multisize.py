@@ -83,8 +83,6 @@ class MatchPrefixes(Callback):
         if getattr(self.learner.memory, "order", "image") != "image":
             raise ValueError("multisize needs memory.order image: stored sets are cut in the order of items")
 
-    # -- a step -------------------------------------------------------------------------------------------
-
     def terms(self, clips: Tensor, labels: Tensor, context: Any) -> Terms:
         """Terms of a step: of the whole set and, beside it, of the prefix to match.
 
@@ -155,8 +153,6 @@ class MatchPrefixes(Callback):
         for raw in data.by_key(keys, seed, n, stored=True):
             yield data.to_batch(raw.to(learner.device)).clips
 
-    # -- freezing -----------------------------------------------------------------------------------------
-
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
@@ -187,8 +183,6 @@ class MatchPrefixes(Callback):
         if self.prefixes is not None and self.measured is not None:
             self.prefixes.add(self.measured)
         self.measured = None
-
-    # -- checkpoints --------------------------------------------------------------------------------------
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -1,7 +1,6 @@
 """The networks in which methods compare real and synthetic clips: freshly drawn, or those of experts."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -87,16 +86,6 @@ def mean_gradient(
     loss = nn.functional.cross_entropy(net(clips), labels)
     gradients = torch.autograd.grad(loss, [*params.values()], create_graph=create_graph)
     return dict(zip(params, gradients, strict=True))
-
-
-@contextmanager
-def training(net: nn.Module) -> Iterator[None]:
-    """A network in training mode, and in eval mode again afterwards."""
-    net.train()
-    try:
-        yield
-    finally:
-        net.eval()
 
 
 def endless(loader: ClipLoader, first: int) -> Iterator[RawBatch]:

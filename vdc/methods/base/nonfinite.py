@@ -1,6 +1,6 @@
 """Stop before a loss or gradient that is not finite reaches the memory, with the state before it saved."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -12,31 +12,21 @@ LAST_GOOD = "last_good.ckpt"
 ELSEWHERE = "in another process"
 
 
-def applied(module: LightningModule, loss: Tensor | None, optimizer: Optimizer) -> Iterator[Tensor]:
-    """What must be finite in a step: its loss, and the gradients it is about to apply.
-
-    With 16-mixed, gradients may overflow: the loss scaler itself leaves such steps out.
-    """
-    if loss is not None:
-        yield loss
-    if str(module.trainer.precision) != "16-mixed":
-        yield from (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
-
-
 def stop_if_not_finite(
     module: LightningModule,
-    loss: Tensor | None,
+    terms: Iterable[Tensor],
     optimizer: Optimizer,
     what: str,
     restore: Callable[[], None],
 ) -> None:
     """Refuse a step whose loss or gradient is not finite, in all processes if it is in one.
 
-    The state before the step is saved in the run folder.
+    The state before the step is saved in the run folder. With 16-mixed, gradients may overflow: the loss scaler
+    itself leaves such steps out.
 
     Args:
         module: what is trained.
-        loss: of the step, detached.
+        terms: of the loss of the step, detached.
         optimizer: of the step.
         what: the step was made of, for the message.
         restore: takes back what the step changed already.
@@ -45,8 +35,11 @@ def stop_if_not_finite(
         ValueError: something is not finite, with the step and the checkpoint to go on from.
     """
     trainer = module.trainer
-    flags = [torch.isfinite(tensor).all() for tensor in applied(module, loss, optimizer)]
-    bad = bool(flags) and not bool(torch.stack(flags).all())
+    tensors = [sum(terms, torch.zeros(()))]  # of finite terms, too, may be infinite
+    if str(trainer.precision) != "16-mixed":
+        tensors += [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    flags = [torch.isfinite(tensor).all().to(module.device) for tensor in tensors]
+    bad = not bool(torch.stack(flags).all())
     if not trainer.strategy.reduce_boolean_decision(bad, all=False):
         return
     path = Path(trainer.default_root_dir) / LAST_GOOD

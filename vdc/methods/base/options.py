@@ -11,6 +11,13 @@ from vdc.ops.augment import FAMILIES, diff_augment
 from vdc.spec import ClipSpec
 
 
+def at_least_one(**options: int) -> None:
+    """Raise ValueError, naming the key, where an option of a method is not at least 1."""
+    for name, value in options.items():
+        if value < 1:
+            raise ValueError(f"model.init_args.{name.replace('__', '.')} must be at least 1, got {value}")
+
+
 @dataclass(frozen=True)
 class Network:
     """A network by its name.
@@ -81,9 +88,7 @@ class RealClips:
     stretch: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("interval", "segments"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.init_args.real.{name} must be at least 1, got {getattr(self, name)}")
+        at_least_one(real__interval=self.interval, real__segments=self.segments)
 
     def matching_spec(self, spec: ClipSpec, stored: int) -> ClipSpec:
         """How clips of `stored` frames, items or real ones, are seen when they are compared.

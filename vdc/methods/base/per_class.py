@@ -15,7 +15,7 @@ from vdc.data.sampler import Key, Keys, PerClass
 from vdc.methods.base.blocks import BlockCondenser
 from vdc.methods.base.features import RealFeatures
 from vdc.methods.base.networks import chunked_features, prepared, renew
-from vdc.methods.base.options import Augmentation, Network, RealClips
+from vdc.methods.base.options import Augmentation, Network, RealClips, at_least_one
 from vdc.methods.base.shard import State
 from vdc.nets import VideoNet
 from vdc.nets.experts import Experts, load_experts
@@ -82,8 +82,7 @@ class Classwise(BlockCondenser):
         **options: Any,
     ) -> None:
         super().__init__(num_classes, spec, optimizer=optimizer, block=block, **options)
-        if chunk < 1:
-            raise ValueError(f"model.init_args.chunk must be at least 1, got {chunk}")
+        at_least_one(chunk=chunk)
         self.network = net
         self.experts_path = experts
         self.augment = augment

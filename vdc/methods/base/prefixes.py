@@ -102,8 +102,6 @@ class Prefixes:
         )  # of what distances fell by since then
         self.counts = torch.zeros(groups, dtype=torch.float64)
 
-    # -- choosing -----------------------------------------------------------------------------------------
-
     def measuring(self, step: int) -> bool:
         """Whether distances are compared in this step."""
         every, some = self.plan.interval, self.plan.average
@@ -142,8 +140,6 @@ class Prefixes:
         self.last[left] = self.size[left]
         self.size = size
         self.made += 1
-
-    # -- what follows -------------------------------------------------------------------------------------
 
     @property
     def matched(self) -> Tensor:

@@ -42,8 +42,6 @@ class Selection(Condenser):
         self.automatic_optimization = False
         self._seen: list[Candidates] = []
 
-    # -- what a rule writes ------------------------------------------------------------------------------
-
     def wanted(self, labels: Tensor) -> Tensor:
         """Rows of the training split worth looking at, of the split's labels (n,); all by default."""
         return torch.arange(len(labels))
@@ -55,8 +53,6 @@ class Selection(Condenser):
     @abstractmethod
     def pick(self, candidates: Candidates, k: int) -> Tensor:
         """Indices (k,) into one class's candidates, most preferred first."""
-
-    # -- the pass ----------------------------------------------------------------------------------------
 
     def fill(self) -> None:
         """Nothing before the pass: check instead that every class has enough videos."""
