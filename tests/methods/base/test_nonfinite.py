@@ -13,6 +13,7 @@ from vdc.cli import main
 from vdc.condensed.format import load
 from vdc.methods import DC, DM, DSA, IDC, NCFM, FRePo, Statistics
 from vdc.methods.base.nonfinite import LAST_GOOD
+from vdc.methods.base.options import Network
 from vdc.methods.base.shard import ShardStrategy
 
 AT = 4
@@ -176,7 +177,7 @@ class OneSided(DM):
 @pytest.mark.ddp
 def test_all_processes_stop_at_the_same_step(toy_root, tmp_path):
     shard = {"devices": 2, "strategy": ShardStrategy(start_method="spawn"), "default_root_dir": str(tmp_path)}
-    model = OneSided(K, SPEC, block=2, **TWO)
+    model = OneSided(K, SPEC, block=2, net=Network("tiny", {"norm": "in"}), iterations=3)
     with pytest.raises(Exception, match="loss or gradient is not finite at step 1"):
         fit(model, toy(toy_root, per_class=2), **shard)
     shares = [torch.load(tmp_path / name, weights_only=True) for name in (LAST_GOOD, f"rank1/{LAST_GOOD}")]

@@ -46,13 +46,9 @@ class Learner(Condenser):
         super().__init__(num_classes, spec, **options)
         self.optimizer = optimizer
         self.init = init
-        self.terms: Callable[[Tensor, Tensor, Any], Terms] = (
-            self.loss
-        )  # of a step; a callback may add to them
+        self.terms: Callable[[Tensor, Tensor, Any], Terms] | None = None  # of a callback, in place of `loss`
         self.step_terms: Terms = {}  # those of the current step, detached
-        self.copies: list[
-            str
-        ] = []  # of the items, that callbacks keep beside them; memory is estimated with them
+        self.copies: list[str] = []  # of the items, kept by callbacks: an estimate of memory counts them
 
     def context(self, batch: Batch | None) -> Any:
         """Everything random about one step, drawn once: networks, real features, windows, augmentation."""
@@ -163,7 +159,7 @@ class Learner(Condenser):
         """One step of condensation."""
         context = self.context(batch)
         clips, labels = self.render(self.memory, context)
-        terms = self.terms(clips, labels, context)
+        terms = (self.terms or self.loss)(clips, labels, context)
         total = torch.stack(list(terms.values())).sum()
         self.step_terms = {name: value.detach() for name, value in terms.items()}
         self.log("loss", total.detach(), prog_bar=True)
