@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
 from vdc.cli.commands import Evaluate, Fit, Pretrain
+from vdc.cli.doctor import doctor
 from vdc.cli.messages import explain, nearest
 from vdc.condensed import describe as describing
 from vdc.condensed import join as joining
@@ -157,6 +158,7 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "relabel": partial(call, relabelling.relabel),
     "report": partial(call, reporting.report, positional="dirs", nargs="*", pair="paired"),
     "prepare": partial(call, preparing.prepare),
+    "doctor": partial(call, doctor, positional="path"),
     "show": partial(call, describing.show, positional="condensed"),
     "export": partial(call, describing.export, positional="condensed"),
     "join": partial(call, joining.join, positional="sets", nargs="+"),

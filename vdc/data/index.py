@@ -185,6 +185,13 @@ def identity(path: str) -> tuple[int, int] | str:
     return (stat.st_dev, stat.st_ino)
 
 
+def bytes_of(path: str) -> int:
+    """Bytes of a video, file or folder."""
+    if os.path.isdir(path):
+        return sum(entry.stat().st_size for entry in os.scandir(path))
+    return os.path.getsize(path)
+
+
 def _warn_of_repeats(entries: list[Entry], videos: list[Video], names: list[str]) -> None:
     """Warn of videos that are listed more than once, and of those that have two labels."""
     first: dict[tuple[int, int] | str, int] = {}

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from vdc.data.cache import undecodable
 from vdc.data.folders import Part, split_folders
 from vdc.data.formats import Format
-from vdc.data.index import Index, Video, identity, orders_classes, read_index, subset
+from vdc.data.index import Index, Video, bytes_of, identity, orders_classes, read_index, subset
 from vdc.data.text import shown
 from vdc.ops.rng import generator
 
@@ -159,11 +159,4 @@ def fingerprint(videos: list[Video], root: str) -> dict[str, Any]:
     """What a split is, wherever it lies: videos, bytes, and a hash of the relative paths and labels."""
     lines = "".join(f"{os.path.relpath(video.path, root)}\t{video.label}\n" for video in videos)
     digest = hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
-    return {"videos": len(videos), "bytes": sum(_bytes(video.path) for video in videos), "sha256": digest}
-
-
-def _bytes(path: str) -> int:
-    """Bytes of a video, file or folder."""
-    if os.path.isdir(path):
-        return sum(entry.stat().st_size for entry in os.scandir(path))
-    return os.path.getsize(path)
+    return {"videos": len(videos), "bytes": sum(bytes_of(video.path) for video in videos), "sha256": digest}
