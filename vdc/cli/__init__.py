@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from vdc.cli.commands import Evaluate, Fit, Pretrain
 from vdc.cli.doctor import doctor
 from vdc.cli.messages import explain, nearest
+from vdc.cli.study import run as study
 from vdc.condensed import describe as describing
 from vdc.condensed import join as joining
 from vdc.condensed.format import verify
@@ -155,6 +156,7 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "pretrain": pretrain,
     "fit": fit,
     "evaluate": evaluate,
+    "study": study,
     "relabel": partial(call, relabelling.relabel),
     "report": partial(call, reporting.report, positional="dirs", nargs="*", pair="paired"),
     "prepare": partial(call, preparing.prepare),
