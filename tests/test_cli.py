@@ -190,10 +190,16 @@ def test_teacher_selection_labels_evaluation_report(capsys):
         ("cnn_mean", "RDED", "soft"), ("cnn_mean", "Random", "soft"), ("minic3d", "RDED", "hard"),
         ("minic3d", "RDED", "soft"), ("minic3d", "Random", "soft"),
     ]  # fmt: skip
-    capsys.readouterr()
-    main(["report", folder, "--out", "table"])
+    assert "runs/rded_toy/condensed/evaluations/report.html" in capsys.readouterr().out
+    assert (
+        Path(folder, "evaluations/report.html").read_text().count("<video") == 20
+    )  # of the set, and of its twin
+    main(["report", folder, "--out", "table", "--html", "page.html"])
     assert "RDED" in capsys.readouterr().out
     assert Path("table/report.csv").is_file()
+    assert "<video" in Path("page.html").read_text()
+    main(["report", "--paired", f"{folder}/evaluations/by-hand.json", f"{folder}/evaluations/by-hand.json"])
+    assert "+0.0 .. +0.0" in capsys.readouterr().out
     main(["show", folder])
     assert "RDED, seed 0" in capsys.readouterr().out
     main(["export", folder, "--out", "videos", "--ipc", "1"])

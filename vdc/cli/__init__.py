@@ -103,14 +103,15 @@ def evaluate(args: list[str]) -> None:
         raise ValueError("give either --condensed DIR or --full")
     prepare_data(given.data)
     if given.full:
-        evaluation.evaluate_full(given.data, given.out or cli.run_folder, **options)
-        folder = given.out or cli.run_folder
+        folder = place = given.out or cli.run_folder
+        evaluation.evaluate_full(given.data, folder, **options)
     else:
         chosen = {key: given[key] for key in ("ipc", "teacher", "random_twin", "out")}
         evaluation.evaluate_sizes(given.condensed, given.data, **options, **chosen)
         folder = given.out or given.condensed
+        place = given.out or f"{given.condensed}/evaluations"
     if first_process():
-        reporting.report([folder])
+        reporting.report([folder], html=f"{place}/report.html")
 
 
 def of_condensed(args: list[str]) -> list[str]:

@@ -36,7 +36,8 @@ const charts = new IntersectionObserver((entries) => {
 }, {rootMargin: "300px"});
 document.querySelectorAll(".chart").forEach((place) => charts.observe(place));
 
-// films: at most those in sight play
+// films: those in sight play; of many the others are dropped, since browsers allow a number of players only
+const many = document.querySelectorAll("video").length > 60;
 let playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 const films = new IntersectionObserver((entries) => {
   for (const {target: film, isIntersecting: seen} of entries) {
@@ -44,6 +45,7 @@ const films = new IntersectionObserver((entries) => {
     film.dataset.seen = seen ? "yes" : "";
     if (seen && playing) film.play().catch(() => {});
     else film.pause();
+    if (many && !seen && film.src) { film.removeAttribute("src"); film.load(); }
   }
 }, {rootMargin: "100px"});
 document.querySelectorAll("video").forEach((film) => {
