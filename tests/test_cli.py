@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from tests.codes import make_code
 from vdc.cli import COMMANDS, main
 from vdc.cli.commands import Evaluate, Fit, Pretrain, find_config
 from vdc.condensed.format import load
@@ -120,6 +121,9 @@ def test_every_config_makes_its_classes(path, world, made):
         (world / "one.txt").write_text("".join(f"train/up/0000.mp4 {k}\n" for k in range(wanted)))
         lists = ["--data.train", "../../one.txt", "--data.test", "../../one.txt", "--data.format", "list"]
         args += ["--data.root", "runs/toy", *lists, "--data.classes", "null"]
+    options = held.get("model", {}).get("init_args", {}).get("memory", {}).get("init_args", {})
+    if "code" in options:
+        make_code(world / options["code"], ClipSpec(**held["data"]["init_args"]["spec"]))
     cli = made[command]
     cli.config = cli.parser.parse_args(args)
     cli.before_instantiate_classes()

@@ -28,6 +28,7 @@ from vdc.evaluate import evaluate as evaluation
 from vdc.evaluate import relabel as relabelling
 from vdc.report import report as reporting
 from vdc.system.processes import first_process
+from vdc.train import code as coding
 from vdc.train import experts as experting
 from vdc.train import interpolator as interpolating
 from vdc.train import teacher as training
@@ -54,7 +55,7 @@ def say(text: str) -> None:
 
 
 def pretrain(args: list[str]) -> None:
-    """Train networks on all training videos: a teacher, experts with snapshots, or an interpolator."""
+    """Train on all training videos: a teacher, experts with snapshots, an interpolator; or fit a code."""
     cli = Pretrain(args, "vdc pretrain", summary(pretrain))
     given = cli.config_init
     if not given.dry_run:
@@ -67,6 +68,13 @@ def pretrain(args: list[str]) -> None:
         found = experting.pretrain_experts(**options, **chosen)
         scores = ", ".join(f"{info['test']['top1']:.1f}" for info in found)
         say(f"experts {given.out}: top-1 {scores} % of the test videos" if found else "nothing was trained")
+        return
+    if given.net == "code":
+        if given.net_options:
+            raise ValueError("--net code takes no --net_options: bytes and bands are chosen by memory Coded")
+        psnr = coding.fit_code(given.data, given.out, progress=given.progress)["psnr"].items()
+        told = ", ".join(f"{ratio:.1f} dB in {size}" for size, ratio in psnr)
+        say(f"code {given.out}: held-out clips by bytes of each: {told or 'none are held out'}")
         return
     if given.net == "interpolator":
         del options["net"]

@@ -272,13 +272,14 @@ class RealData(LightningDataModule):
             clips, self.per_class, self.seed, self._ranks, count or -(-len(clips) // step), self.num_workers
         )
 
-    def every_clip(self, rows: Sequence[int] | None = None) -> ClipLoader:
-        """This process's share of all candidates of every training video, as long as stored items.
+    def every_clip(self, rows: Sequence[int] | None = None, split: Split = "train") -> ClipLoader:
+        """This process's share of all candidates of every video of a split, as long as stored items.
 
         Args:
             rows: only these videos.
+            split: which videos.
         """
-        clips = self._clips("train", **self._stored(), **self._candidates)
+        clips = self._clips(split, few=split != "train", **self._stored(), **self._candidates)
         return whole_videos(clips, rows, self._ranks, self.batch_size, self.num_workers)
 
     def tested(self, split: Split) -> ClipLoader:

@@ -39,7 +39,7 @@ def pretrain(
     The test split is scored once, afterwards.
 
     Args:
-        net: name of the network; the command also takes `interpolator`.
+        net: name of the network; the command also takes `interpolator` and `code`.
         data: the real videos.
         out: folder of the teacher; also of the TensorBoard log, and of the checkpoints until it is done.
         protocol: how it is trained; `None` is `named("teacher")`.

@@ -38,7 +38,14 @@ def test_what_classes_share_cannot_be_learnt_in_blocks():
     state = {"stills": torch.zeros(2, 3), "shared.motions": torch.zeros(4)}
     assert join([state], 2) is state
     with pytest.raises(ValueError, match=r"shared\.motions.*2 blocks.*at least 4"):
-        join([state, state], 4)
+        join([state, state | {"shared.motions": torch.ones(4)}], 4)
+
+
+def test_what_blocks_share_and_do_not_learn_is_kept_once():
+    states = [{"codes": torch.full((2, 3), i), "shared.mean": torch.ones(5)} for i in (0, 1)]
+    found = join(states, 4)
+    assert found["codes"].tolist() == [[0] * 3] * 2 + [[1] * 3] * 2
+    assert torch.equal(found["shared.mean"], torch.ones(5))
 
 
 def test_the_strategy_has_a_name():

@@ -5,14 +5,20 @@ from typing import Any
 from torch import Tensor
 
 from vdc.condensed.memory.base import Memory
+from vdc.condensed.memory.coded import Coded
 from vdc.condensed.memory.multiformation import MultiFormation
 from vdc.condensed.memory.pixels import Pixels
 from vdc.condensed.memory.static_dynamic import StaticDynamic
 from vdc.spec import ClipSpec
 
-__all__ = ["Memory", "MultiFormation", "Pixels", "StaticDynamic", "restore"]
+__all__ = ["Coded", "Memory", "MultiFormation", "Pixels", "StaticDynamic", "restore"]
 
-MEMORIES: tuple[type[Memory], ...] = (MultiFormation, Pixels, StaticDynamic)  # those a condensed set may name
+MEMORIES: tuple[type[Memory], ...] = (
+    Coded,
+    MultiFormation,
+    Pixels,
+    StaticDynamic,
+)  # those a condensed set may name
 
 
 def restore(

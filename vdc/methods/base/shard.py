@@ -30,16 +30,20 @@ def join(states: list[State], items: int) -> State:
     """The state of all blocks, class-major, from the states of each; `items` is K * ipc.
 
     Raises:
-        ValueError: the memory shares a tensor between classes, which blocks would learn apart.
+        ValueError: the blocks learnt a tensor that the memory shares between classes apart.
     """
     if len(states) == 1:
         return states[0]
-    if shared := sorted(name for name in states[0] if name.startswith(SHARED)):
+    shared = {name: tensor for name, tensor in states[0].items() if name.startswith(SHARED)}
+    apart = sorted(n for n, t in shared.items() if any(not torch.equal(t, state[n]) for state in states[1:]))
+    if apart:
         raise ValueError(
-            f"all classes share this memory's {', '.join(shared)}, which {len(states)} blocks would learn "
-            f"apart: set model.init_args.block to at least {items}"
+            f"all classes share this memory's {', '.join(apart)}, which {len(states)} blocks learnt apart: set "
+            f"model.init_args.block to at least {items}"
         )
-    return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+    return shared | {
+        name: torch.cat([state[name] for state in states]) for name in states[0] if name not in shared
+    }
 
 
 def gather(finished: dict[int, State], blocks: int, rank: int, world: int) -> dict[int, State]:
