@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.report.test_rows import result
 from vdc.data import RealData
 from vdc.report import coded
 from vdc.report.coded import code_training_clips, training_clips
+from vdc.report.report import report
 from vdc.report.results import read_coded
 from vdc.spec import ClipSpec
 from vdc.system.mp4 import write_mp4
@@ -57,3 +59,16 @@ def test_the_bytes_are_those_of_files_that_hold_the_clips(data, tmp_path, monkey
     assert read_coded([str(tmp_path / "out")]) == [json.loads(json.dumps(found))]
     worse = code_training_clips(data, tmp_path / "other", crf=40)
     assert worse["bytes"] < found["bytes"]
+
+
+def test_the_report_codes_them_when_asked_and_finds_the_figure_again(data, tmp_path):
+    held = result(total=500)
+    held["spec"] = {"frames": 4, "size": 16, "stride": 2, "stored_frames": None}
+    held["source"]["train"]["sha256"] = data.fingerprint()["train"]["sha256"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/a.json").write_text(json.dumps(held))
+    assert report([str(tmp_path / "run")], show=False)[0].of_coded is None
+    (first,) = report([str(tmp_path / "run")], show=False, data=data)
+    (again,) = report([str(tmp_path / "run")], show=False)
+    (figure,) = read_coded([str(tmp_path / "run")])
+    assert first.of_coded == again.of_coded == 500 / figure["bytes"]
