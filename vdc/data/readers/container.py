@@ -9,13 +9,11 @@ import numpy as np
 
 COVERS = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 MATRIX = "DISPLAYMATRIX"
-# PyAV 19 replaces by itself what is not UTF-8 in metadata, and has no such argument any more
-LENIENT: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def open_container(path: str) -> Any:
     """An open file; metadata in other encodings than UTF-8 is no reason to refuse it."""
-    return av.open(path, **LENIENT)
+    return av.open(path, metadata_errors="replace")
 
 
 def videos(container: Any) -> list[Any]:
