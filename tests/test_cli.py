@@ -15,6 +15,7 @@ import yaml
 from tests.codes import make_code
 from vdc.cli import COMMANDS, main
 from vdc.cli.commands import Evaluate, Fit, Pretrain, find_config
+from vdc.cli.overlays import with_overlays
 from vdc.condensed.format import load
 from vdc.data.toy import CLASSES, make_toy
 from vdc.methods import RDED, Random
@@ -112,20 +113,20 @@ CLASSES_OF = {"toy": 10, "grid": 10, "hmdb51": 51, "ucf101": 101, "miniucf": 50,
 def test_every_config_makes_its_classes(path, world, made):
     """With its own sizes; of the videos only one is there, in as many classes as the real set has."""
     held = yaml.safe_load(path.read_text())
-    command = Fit if "model" in held else Pretrain if "data" in held else Evaluate
+    command = Fit if "model" in held else Pretrain if held.keys() & {"data", "overlays"} else Evaluate
     args, wanted = ["--config", path.name], 10
     if command is Evaluate:
         args += ["--data", "ToyData"]
-    elif held["data"]["class_path"] != "ToyData":
+    elif not path.stem.endswith("_toy"):
         wanted = CLASSES_OF[path.stem.split("_")[-1]]
         (world / "one.txt").write_text("".join(f"train/up/0000.mp4 {k}\n" for k in range(wanted)))
         lists = ["--data.train", "../../one.txt", "--data.test", "../../one.txt", "--data.format", "list"]
         args += ["--data.root", "runs/toy", *lists, "--data.classes", "null"]
+    cli = made[command]
+    cli.config = cli.parser.parse_args(with_overlays(args))
     options = held.get("model", {}).get("init_args", {}).get("memory", {}).get("init_args", {})
     if "code" in options:
-        make_code(world / options["code"], ClipSpec(**held["data"]["init_args"]["spec"]))
-    cli = made[command]
-    cli.config = cli.parser.parse_args(args)
+        make_code(world / options["code"], ClipSpec(**cli.config.data.init_args.spec.as_dict()))
     cli.before_instantiate_classes()
     run = cli.parser.instantiate_classes(cli.config)
     assert run.data.num_classes == wanted

@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from vdc.cli.overlays import first_asked, with_overlays
 from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
 from vdc.methods import Condenser
@@ -63,7 +64,7 @@ class Command(LightningCLI):
         super().__init__(
             Condenser,
             RealData,
-            args=args,
+            args=with_overlays(args),
             run=False,
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -81,6 +82,7 @@ class Command(LightningCLI):
         """The parser, with configs found by name."""
         parser = LightningArgumentParser(**kwargs)
         parser.add_argument("-c", "--config", action=ConfigByName, help="YAML file, by path or by name.")
+        parser.add_argument("--overlays", type=list[str], default=[], help="In a config: those it builds on.")
         return parser
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -106,13 +108,13 @@ class Command(LightningCLI):
     @property
     def run_folder(self) -> str:
         """`runs/<name of the first config>`."""
-        files = [str(c) for c in self.config.config or [] if c is not None]
-        return f"runs/{Path(files[0]).stem if files else 'unnamed'}"
+        config = first_asked([str(c) for c in self.config.config or [] if c is not None])
+        return f"runs/{Path(config).stem if config else 'unnamed'}"
 
     def plain_config(self) -> dict[str, Any]:
         """The whole configuration as JSON-able values, re-runnable; without where it came from."""
         text = self.parser.dump(self.config, format="json", skip_none=False)
-        own = {"config", "ckpt_path", "resume"}
+        own = {"config", "overlays", "ckpt_path", "resume"}
         return {key: value for key, value in json.loads(text).items() if key not in own}
 
     @rank_zero_only
