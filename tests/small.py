@@ -44,6 +44,7 @@ class Videos(LightningDataModule):
         super().__init__()
         self.num_classes, self.classes, self.spec = K, list(CLASSES), SPEC
         self.batch_size, self.val_share, self.seed, self.clips = 4, 0.25 if val else 0.0, seed, clips
+        self.splits = {"val": [0] if val else []}
         self.labels = torch.arange(K).repeat_interleave(per_class)
         rng = torch.Generator().manual_seed(7)
         self.frames = torch.randint(

@@ -235,3 +235,10 @@ def test_the_digest_of_ordinary_names_is_that_of_their_text(tmp_path):
     touch(tmp_path, "grün/a.mp4", "run/b.mp4")
     split = fingerprint(read_index(str(tmp_path), None).videos, str(tmp_path))
     assert split["sha256"] == hashlib.sha256("grün/a.mp4\t0\nrun/b.mp4\t1\n".encode()).hexdigest()
+
+
+def test_a_val_folder_is_validated_on(tmp_path):
+    for i, part in enumerate(("train", "val", "test")):
+        write(tmp_path / part / "walk" / "a.mp4", 8, tag=50 * i)
+    data = RealData(str(tmp_path), spec=ClipSpec(frames=4, size=16), load_size=(16, 16))
+    assert [tags(raw.frames)[0] for raw in data.val_dataloader()] == [50]

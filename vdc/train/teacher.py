@@ -35,7 +35,8 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train a network on the real videos and write it as a teacher. After a kill, the same call goes on.
 
-    With a validation split (`data.val_share`) the weights of its best epoch are kept, else those of the last.
+    With validation videos (`data.val_share`, or a `val` folder) the weights of its best epoch are kept, else those
+    of the last.
     The test split is scored once, afterwards.
 
     Args:
@@ -66,7 +67,7 @@ def pretrain(
 
     def make(key: str) -> None:
         work = folder / f"run-{key[:6]}"
-        looks = look_epochs(settled.epochs) if data.val_share else []
+        looks = look_epochs(settled.epochs) if data.splits["val"] else []
         best = KeepBest(work / BEST)
         seconds = Running(trainer, progress, checkpoint_every).fit_and_test(
             module, data, work, f"pretrain {net}", looks, best if looks else None
