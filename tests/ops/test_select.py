@@ -1,10 +1,12 @@
+import statistics
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vdc.ops.rng import generator
-from vdc.ops.select import _spread, herding, k_center, kmeans_medoids
+from vdc.ops.select import _spread, herding, k_center, kmeans_medoids, still_learnt
 
 cases = st.tuples(st.integers(1, 12), st.integers(1, 5), st.integers(0, 2**32))  # n, D, seed
 
@@ -130,3 +132,17 @@ def test_a_gpu_chooses_what_a_cpu_does():
     features = points(30, 5, 0)
     for choose in (herding, k_center, lambda f, k: kmeans_medoids(f, k, generator(0))):
         assert choose(features.cuda(), 7).tolist() == choose(features, 7).tolist()
+
+
+def test_still_learnt_is_the_mean_deviation_of_late_windows():
+    errors = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    by_hand = []
+    for column in errors.T.tolist():
+        windows = [column[0:4], column[1:5]]  # six epochs, two windows of four; the last epoch is not used
+        by_hand.append(sum(statistics.stdev(window) for window in windows) / 2)
+    assert still_learnt(errors).tolist() == pytest.approx(by_hand)
+    later = errors.clone()
+    later[5] = 9.0
+    assert torch.equal(still_learnt(later), still_learnt(errors))
+    with pytest.raises(ValueError, match="3 epochs are too few for 2 windows: at least 4"):
+        still_learnt(errors[:3])

@@ -16,12 +16,13 @@ from vdc.methods.gvbsm import GVBSM
 from vdc.methods.idc import IDC
 from vdc.methods.mtt import MTT
 from vdc.methods.ncfm import NCFM
-from vdc.methods.selection import RDED, Herding, KCenter, Random
+from vdc.methods.selection import CAD, RDED, Confidence, Herding, KCenter, Random
 from vdc.methods.sre2l import SRe2L
 from vdc.methods.static_dc import StaticDC
 from vdc.methods.statistics import Statistics
 
 __all__ = [
+    "CAD",
     "CDA",
     "DATM",
     "DC",
@@ -35,6 +36,7 @@ __all__ = [
     "NCFM",
     "RDED",
     "Condenser",
+    "Confidence",
     "FRePo",
     "FeatureMatching",
     "Herding",

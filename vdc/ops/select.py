@@ -40,6 +40,29 @@ def herding(features: Tensor, k: int) -> Tensor:
     return torch.stack(chosen)
 
 
+def still_learnt(errors: Tensor, windows: int = 2) -> Tensor:
+    """Compute-aligned difficulty of clips: how much their errors change while a network of this budget learns.
+
+    CAD, arXiv 2604.18811, eq. 1-2, as two re-implementations have it: the unbiased deviation of the errors over
+    windows of consecutive epochs, averaged over windows that start an epoch later each. A window is E - `windows`
+    epochs long; the last epoch of all is not used.
+
+    Args:
+        errors: after each of E epochs, EL2N (Paul 2021) for instance, (E, n).
+        windows: W.
+
+    Returns:
+        (n,), higher where a clip is still being learnt.
+
+    Raises:
+        ValueError: too few epochs for a deviation.
+    """
+    length = len(errors) - windows
+    if windows < 1 or length < 2:
+        raise ValueError(f"{len(errors)} epochs are too few for {windows} windows: at least {windows + 2}")
+    return torch.stack([errors[i : i + length].std(0) for i in range(windows)]).mean(0)
+
+
 def k_center(features: Tensor, k: int) -> Tensor:
     """Cover the class: start nearest to the mean, then always add the clip farthest from those taken.
 

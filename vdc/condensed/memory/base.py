@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from vdc.ops.pixels import to_clips, to_frames
 from vdc.spec import ClipSpec
 
 SHARED = "shared."  # how stored tensors that belong to no item are named, e.g. a decoder's
@@ -86,6 +87,10 @@ class Memory(nn.Module, ABC):
     @abstractmethod
     def clips(self, rows: Tensor, held: Tensor | None) -> Tensor:
         """Clips of `rows`, (N, C, T_c, H, W); no gradient flows to rows where `held` (N,) bool is true."""
+
+    def as_stored(self, clips: Tensor) -> Tensor:
+        """Real clips (n, C, T_c, H, W) as they would look once stored; the memory itself stays as it is."""
+        return to_clips(to_frames(clips))
 
     def groups(self) -> list[dict[str, Any]]:
         """What is learnt, but for labels, as parameter groups of an optimiser."""

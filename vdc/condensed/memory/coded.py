@@ -71,6 +71,10 @@ class Coded(Memory):
             numbers = torch.where(held[:, None], numbers.detach(), numbers)
         return self.decoder.clips(numbers)
 
+    def as_stored(self, clips: Tensor) -> Tensor:
+        """Real clips (n, C, T_c, H, W), coded and decoded again."""
+        return self.decoder.clips(self.decoder.rounded(self.decoder.encode(clips)))
+
     @torch.no_grad()
     def initialise(self, clips: Tensor) -> None:
         """Code clips (K, n, C, T_c, H, W), normalised, in the order of clip rows.

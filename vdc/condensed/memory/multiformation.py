@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vdc.condensed.memory.pixels import Pixels
 from vdc.ops.augment import full_boxes, resized_crop
-from vdc.ops.pixels import to_clips
+from vdc.ops.pixels import to_clips, to_frames
 from vdc.ops.windows import interpolate
 from vdc.spec import ClipSpec
 
@@ -109,6 +109,11 @@ class MultiFormation(Pixels):
         if clips.shape[-1] != side:
             clips = resized_crop(clips, full_boxes(len(clips), *clips.shape[-2:]), side)
         return interpolate(clips, frames, "linear")
+
+    def as_stored(self, clips: Tensor) -> Tensor:
+        """Real clips (n, C, T_c, H, W) shrunk, rounded to grey levels, and enlarged again."""
+        small = to_clips(to_frames(self._resized(clips, *self.tile)))
+        return self._resized(small, self.spec.stored, self.spec.size)
 
     @torch.no_grad()
     def initialise(self, clips: Tensor) -> None:

@@ -50,6 +50,10 @@ class Selection(Condenser):
         """Scores (n,) and features (n, D) of seen clips (n, C, T, H, W) with labels (n,)."""
         return torch.zeros(len(clips)), torch.zeros(len(clips), 0)
 
+    def shown(self, clips: Tensor) -> Tensor:
+        """What is scored of candidate clips (n, C, T_c, H, W): themselves, or what the memory makes of them."""
+        return clips
+
     @abstractmethod
     def pick(self, candidates: Candidates, k: int) -> Tensor:
         """Indices (k,) into one class's candidates, most preferred first."""
@@ -70,7 +74,7 @@ class Selection(Condenser):
         draws = torch.arange(len(batch.rows), device=batch.rows.device) % self.data.candidates
         with torch.no_grad():
             scores, features = self.score(
-                self.view(batch.clips, self._starts(batch.rows, draws)), batch.labels
+                self.view(self.shown(batch.clips), self._starts(batch.rows, draws)), batch.labels
             )
         kept = Candidates(batch.rows, draws, batch.labels, scores.float(), features.float())
         self._seen.append(Candidates(*(field.cpu() for field in kept)))
