@@ -45,6 +45,9 @@ def test_a_coded_set_is_evaluated_shown_and_exported(coded, capsys):
     assert "3 clip(s) each" in capsys.readouterr().out
     main(["export", folder, "--out", "coded_videos"])
     assert len(Path("coded_videos/list.txt").read_text().splitlines()) == 30
+    written = sum(path.stat().st_size for path in Path("coded_videos").rglob("*") if path.is_file())
+    told = f"{written:,} bytes; the set itself stores {sum(coded.nbytes.values()):,}"
+    assert told in capsys.readouterr().out
 
 
 def test_sets_of_one_code_are_joined(coded):

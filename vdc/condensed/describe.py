@@ -46,5 +46,11 @@ def export(condensed: str, out: str, ipc: int | None = None) -> None:
         out: a new or empty folder.
         ipc: items per class; all of them where not given.
     """
-    write_videos(load(condensed), out, ipc)
-    Console().print(f"videos, list.txt and classes.txt in {out}")
+    stored = load(condensed, ipc)
+    written = write_videos(stored, out)
+    files = sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
+    Console().print(
+        f"videos, list.txt and classes.txt in {out}: {files:,} bytes; the set itself stores "
+        f"{sum(stored.nbytes.values()):,}",
+        soft_wrap=True,
+    )
