@@ -1,5 +1,7 @@
 """Every method on a CUDA device: the first losses of a CPU run, in fp32, bf16 and from a checkpoint."""
 
+from functools import partial
+
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -39,7 +41,7 @@ STRETCH = {"syn_steps": 3, "max_start_epoch": 2, "step_size": 0.05}
 LEARNT = {
     "DM": (DM, NET),
     "NCFM": (NCFM, NET | {"memory": Pixels, "frequencies": 16}),
-    "packed NCFM": (NCFM, NET | {"memory": MultiFormation, "frequencies": 16}),
+    "packed NCFM": (NCFM, NET | {"memory": MultiFormation, "frequencies": 16, "ipc": 1}),
     "DC": (DC, NET | {"outer": 1, "inner": 1}),
     "DSA": (DSA, NET | {"outer": 1, "inner": 1}),
     "IDC": (IDC, NET | {"outer": 2, "inner": 1, "memory": Pixels}),
@@ -51,7 +53,7 @@ LEARNT = {
     "MTT": (MTT, STRETCH),
     "DATM": (DATM, STRETCH | {"threshold": 9.0}),
     "FRePo": (FRePo, {"net": Network("tiny", {"norm": "in"}), "pool_size": 2}),
-    "static-dynamic DM": (DM, NET | {"memory": StaticDynamic}),
+    "static-dynamic DM": (DM, NET | {"memory": partial(StaticDynamic, budget=0)}),
 }
 CHOSEN = {"Random": Random, "Herding": Herding, "KCenter": KCenter, "RDED": RDED}
 
@@ -67,9 +69,13 @@ class Losses(Callback):
 
 
 @pytest.fixture(autouse=True)
-def _exact(monkeypatch):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+def _exact():
+    """No TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield
+    torch.set_float32_matmul_precision(before)
 
 
 def run(name, folder, root, accelerator, extra=(), **trainer):
@@ -81,7 +87,7 @@ def run(name, folder, root, accelerator, extra=(), **trainer):
         (folder / "experts").mkdir(exist_ok=True)
         options["experts"] = make_experts(folder / "experts")
     losses = Losses()
-    model = cls(K, SPEC, ipc=2, **options)
+    model = cls(K, SPEC, **{"ipc": 2} | options)
     steps = {} if hasattr(model, "iterations") else {"max_steps": 3}
     fit(model, toy(root), accelerator=accelerator, callbacks=[losses, *extra], **steps | trainer)
     return model, losses.seen
