@@ -64,9 +64,8 @@ def test_frames_of_a_video_are_drawn_anew_over_its_whole_length(data):
     first = sorted({row for row, _ in keys})[0]
     draws = [(row, draw) for row, draw in keys if row == first]
     seen = torch.cat([raw.frames.flatten(0, 1) for raw in data.by_key(draws, 3, 4, stored=True)])
-    whole = data._clips("test", "train", frames=1, clips=32, starts="spread", keep=None).read(
-        [first], [range(32)]
-    )[0]
+    every = data._clips("train", frames=1, clips=32, starts="spread", boxes="centre")
+    whole = every.read([first], [range(32)])[0]
     found = {int(i) for frame in seen for i in (whole[0, :, 0] == frame[0]).flatten(1).all(1).nonzero()}
     assert len(draws) == 24
     assert len(found) > 12  # of 32
