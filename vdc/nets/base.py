@@ -109,7 +109,7 @@ def _fill(parameter: Tensor, draw: Callable[[Tensor], object], generator: torch.
     values = torch.empty(parameter.shape, dtype=parameter.dtype, device=generator.device)
     draw(values)
     with torch.no_grad():
-        parameter.copy_(values)
+        parameter.copy_(values, non_blocking=True)  # a new network at every step must not make the host wait
 
 
 def channels_last(net: nn.Module) -> None:

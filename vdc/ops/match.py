@@ -23,7 +23,9 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Ten
     rows = features.flatten(1)
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     sums = rows.new_zeros(num_classes, rows.shape[1]).index_add(0, labels, rows)
-    counts = torch.bincount(labels, minlength=num_classes).to(rows.dtype)
+    counts = rows.new_zeros(num_classes).index_add(
+        0, labels, rows.new_ones(len(labels))
+    )  # bincount waits for it
     return sums / counts.clamp_min(1)[:, None], counts
 
 

@@ -80,7 +80,7 @@ class Memory(nn.Module, ABC):
         held = None if isinstance(frozen, int) and not frozen else (rows // self.per_item) % self.ipc < frozen
         clips = self.clips(rows, held)
         if self.logits is None:
-            return clips, self.labels.to(rows.device)[rows]
+            return clips, rows // (self.ipc * self.per_item)
         labels = self.logits[rows]
         return clips, labels if held is None else torch.where(held[:, None], labels.detach(), labels)
 
