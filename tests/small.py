@@ -1,40 +1,21 @@
-"""A network of 500 weights, videos in memory, and a condensed set: what evaluation needs and no more."""
+"""Videos in memory, a teacher and a condensed set: what evaluation needs and no more."""
 
 from copy import copy
-from functools import partial
 
-import pytest
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import nn
 from torch.utils.data import DataLoader
 
 from vdc.condensed.format import save
 from vdc.condensed.labels import Labels
 from vdc.condensed.memory import Pixels
-from vdc.nets import VideoNet, build, save_teacher, zoo
+from vdc.nets import build, save_teacher
 from vdc.ops.pixels import to_clips
 from vdc.spec import Batch, ClipSpec, RawBatch
 
 K = 3
 SPEC = ClipSpec(frames=4, size=16, stride=1)
 CLASSES = ["a", "b", "c"]
-
-
-class Tiny(VideoNet):
-    def __init__(self, num_classes, spec, dropout=0.3):
-        super().__init__("tiny", num_classes, spec, dropout=dropout)
-        self.body = nn.Sequential(nn.Conv3d(3, 4, 3, 2, 1), nn.BatchNorm3d(4), nn.ReLU())
-        self.dropout, self.fc = nn.Dropout(dropout), nn.Linear(4, num_classes)
-
-    def maps(self, x):
-        return self.body(x)
-
-    def pool(self, maps):
-        return maps.mean((2, 3, 4))
-
-    def forward(self, x):
-        return self.fc(self.dropout(self.features(x)))
 
 
 class Videos(LightningDataModule):
@@ -96,24 +77,14 @@ class Videos(LightningDataModule):
         )
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(zoo.OWN, "tiny", partial(Tiny))
-
-
-@pytest.fixture
-def videos():
-    return Videos()
-
-
-@pytest.fixture
-def teacher(tmp_path):
+def make_teacher(path):
+    """A teacher folder whose logits lie far apart."""
     net = build("tiny", K, SPEC)
     net.reset_parameters("default", torch.Generator().manual_seed(5))
     with torch.no_grad():
-        net.fc.weight.mul_(20)  # logits far apart
-    save_teacher(tmp_path / "teacher", net, {"classes": CLASSES})
-    return str(tmp_path / "teacher")
+        net.fc.weight.mul_(20)
+    save_teacher(path, net, {"classes": CLASSES})
+    return str(path)
 
 
 def make_set(path, ipc=2, spec=SPEC, soft=None, learnt=None):
@@ -126,8 +97,3 @@ def make_set(path, ipc=2, spec=SPEC, soft=None, learnt=None):
     about = {"classes": CLASSES, "source": {}, "method": "Random", "config": {}, "seed": 0}
     save(path, memory, labels, **about, learnt=learnt)
     return str(path)
-
-
-@pytest.fixture
-def condensed(tmp_path):
-    return make_set(tmp_path / "set")

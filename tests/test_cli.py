@@ -13,11 +13,12 @@ import torch
 import yaml
 
 from tests.codes import make_code
+from tests.commands import SMALL, refused, toy_args
 from vdc.cli import COMMANDS, main
 from vdc.cli.commands import Evaluate, Fit, Pretrain, find_config
 from vdc.cli.overlays import with_overlays
 from vdc.condensed.format import load
-from vdc.data.toy import CLASSES, make_toy
+from vdc.data.toy import CLASSES
 from vdc.methods import RDED, Random
 from vdc.nets import build, save_teacher
 from vdc.spec import ClipSpec
@@ -25,29 +26,7 @@ from vdc.train.protocol import named
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-SMALL = [
-    "--data.spec.frames",
-    "4",
-    "--data.spec.size",
-    "44",
-    "--data.spec.stride",
-    "2",
-    "--data.cache",
-    "none",
-]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder to run in, with three training videos of each toy class and one test video."""
-    folder = tmp_path_factory.mktemp("world")
-    make_toy(folder / "runs/toy", 3, 1)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _here(world, monkeypatch):
-    monkeypatch.chdir(world)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def teacher(folder, classes=CLASSES, frames=4, size=44):
@@ -61,10 +40,6 @@ def untrained(world):
     return teacher(world / "untrained")
 
 
-def toy_args(*more):
-    return ["--data.root", "runs/toy", "--data.train_videos", "3", "--data.test_videos", "1", *SMALL, *more]
-
-
 def real_args(root, *more):
     lists = ["--data.train", "train.txt", "--data.test", "test.txt"]
     return ["--data", "RealData", "--data.root", str(root), *lists, *SMALL, *more]
@@ -73,18 +48,6 @@ def real_args(root, *more):
 def fit(name, *more):
     main(["fit", "--config", f"{name}_toy.yaml", *toy_args("--trainer.enable_progress_bar", "false", *more)])
     return load(f"runs/{name}_toy/condensed")
-
-
-def refused(capsys, *args):
-    """The one line that a wrong command ends with."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(list(args))
-    assert stop.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert not any(line.startswith("Traceback") for line in lines)
-    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
-    return lines[-1]
 
 
 # -- configs -------------------------------------------------------------------------------------------------

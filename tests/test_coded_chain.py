@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import _here, load, main, refused, toy_args, world  # noqa: F401
+from tests.commands import refused, toy_args
+from vdc.cli import main
+from vdc.condensed.format import load
+
+pytestmark = pytest.mark.usefixtures("here")
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
 
@@ -17,7 +21,7 @@ def fit(folder, *more):
 
 
 @pytest.fixture(scope="module")
-def coded(world):  # noqa: F811
+def coded(world):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(world)
         main(["pretrain", "--config", "code_toy.yaml", *toy_args("--progress", "false")])

@@ -8,17 +8,19 @@ import pytest
 
 from vdc.cli import main
 from vdc.condensed.format import load
-from vdc.data.toy import make_toy
 
-SMALL = ["--data.root", "toy", "--data.spec.frames", "4", "--data.spec.size", "44", "--data.cache", "none"]
+SMALL = [
+    "--data.root",
+    "runs/toy",
+    "--data.spec.frames",
+    "4",
+    "--data.spec.size",
+    "44",
+    "--data.cache",
+    "none",
+]
+pytestmark = pytest.mark.usefixtures("here")
 QUIET = ["--progress", "false", "--protocol.epochs", "1", "--seeds", "1"]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    make_toy(folder / "toy", 3, 1)
-    return folder
 
 
 def fit(name, out, *more):
@@ -29,8 +31,7 @@ def fit(name, out, *more):
     return f"{out}/condensed"
 
 
-def test_one_run_every_size(world, monkeypatch, capsys):
-    monkeypatch.chdir(world)
+def test_one_run_every_size(capsys):
     plan = ["--multisize.interval", "2", "--multisize.average", "1"]
     multi = fit("multisize_dm", "multi", "--model.ipc", "2", *plan, "--multisize.classwise", "true")
     plain = fit("dm", "plain", "--model.ipc", "2")
@@ -61,8 +62,7 @@ def test_one_run_every_size(world, monkeypatch, capsys):
     assert len(Path("videos/list.txt").read_text().splitlines()) == 10
 
 
-def test_wrong_sizes_and_keys_are_one_line(world, monkeypatch, capsys):
-    monkeypatch.chdir(world)
+def test_wrong_sizes_and_keys_are_one_line(capsys):
     config = ["fit", "--config", "multisize_dm_grid.yaml", *SMALL]
     refused = [
         ([*config, "--multisize.intervall", "5"], "interval"),
@@ -76,7 +76,6 @@ def test_wrong_sizes_and_keys_are_one_line(world, monkeypatch, capsys):
 
 
 def test_results_say_what_they_are_of(world, monkeypatch):
-    monkeypatch.chdir(world)
     held = [json.loads(path.read_text()) for path in Path("multi/condensed/evaluations").glob("*.json")]
     assert sorted((one["ipc"], one["stored_ipc"], one["sizes"]) for one in held) == [
         (1, 2, "multi-size"), (2, 2, "multi-size")

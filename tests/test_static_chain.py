@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.test_cli import _here, load, main, refused, toy_args, world  # noqa: F401
+from tests.commands import refused, toy_args
+from vdc.cli import main
+from vdc.condensed.format import load
+
+pytestmark = pytest.mark.usefixtures("here")
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false", "--data.per_class", "2"]
 STILLS = ["--model.init", "runs/static_dc_toy/condensed"]
@@ -19,7 +23,7 @@ def fit(name, *more):
 
 
 @pytest.fixture(scope="module")
-def stills(world):  # noqa: F811
+def stills(world):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(world)
         return fit("static_dc", "--model.ipc", "2", "--model.iterations", "2")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vdc
-from tests.small import CLASSES, SPEC, K, make_set, tiny, videos  # noqa: F401
+from tests.small import CLASSES, SPEC, K, make_set
 from vdc.condensed.describe import export
 from vdc.condensed.format import load, replace_labels, save
 from vdc.condensed.join import join
@@ -15,6 +15,8 @@ from vdc.ops.pixels import to_clips
 from vdc.ops.rng import generator
 from vdc.spec import ClipSpec
 from vdc.train.protocol import Protocol
+
+pytestmark = pytest.mark.usefixtures("dropping_tiny")
 
 
 def noise_set(path, seed, ipc=1, soft=False, memory=Pixels, classes=CLASSES, spec=SPEC):
@@ -75,7 +77,7 @@ def test_sets_of_other_kinds_are_not_joined(tmp_path):
 SHORT = Protocol(epochs=1, labels="hard", checks=1)
 
 
-def test_several_sizes_are_evaluated_in_one_go(tmp_path, videos):  # noqa: F811
+def test_several_sizes_are_evaluated_in_one_go(tmp_path, videos):
     path = make_set(tmp_path / "set", ipc=3)
     given = {"students": ["tiny"], "seeds": [0], "protocol": SHORT, "progress": False}
     found = evaluate_sizes(path, videos, [1, 3], "run", **given)

@@ -9,53 +9,28 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.killing import CPU, Killed, killing
 from tests.small import CLASSES, SPEC, K, Videos, make_set
 from vdc.condensed.format import load
 from vdc.evaluate.evaluate import evaluate, evaluate_full
 from vdc.evaluate.relabel import relabel
-from vdc.nets import load_teacher
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol, named
 from vdc.train.scores import unpack
-from vdc.train.teacher import look_epochs, pretrain
 
 SHORT = Protocol(epochs=6, base_batch=1)
-CPU = partial(Trainer, accelerator="cpu")
 
 
 def run(condensed, **options):
     given = {"students": ["tiny"], "seeds": [0], "protocol": SHORT, "trainer": CPU, "progress": False}
     return evaluate(condensed, options.pop("data", None) or Videos(), **given | options)
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillAt(Callback):
-    """Die in the middle of an epoch, as a kill would: nothing is saved on the way out."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, trainer, *_):
-        if trainer.current_epoch == self.epoch:
-            raise Killed
-
-
-def killing(epoch):
-    def make(**options):
-        return CPU(**options | {"callbacks": [*options["callbacks"], KillAt(epoch)]})
-
-    return make
 
 
 def scores(result):
@@ -207,11 +182,11 @@ CHILD = """
 import sys
 from functools import partial
 from lightning.pytorch import Trainer
-from tests.small import Tiny, Videos
+from tests.network import Dropping, register
+from tests.small import Videos
 from vdc.evaluate.evaluate import evaluate
 from vdc.train.protocol import Protocol, named
-from vdc.nets import zoo
-zoo.OWN["tiny"] = partial(Tiny)
+register(Dropping)
 evaluate(sys.argv[1], Videos(), ["tiny"], [0], Protocol(epochs=40, base_batch=1), progress=False,
          trainer=partial(Trainer, accelerator="cpu"), checkpoint_every=0)
 """
@@ -272,49 +247,6 @@ def test_full_data_is_trained_by_the_same_protocol(tmp_path):
     }  # its students read the source files
     assert result["test_data"]["videos"]["sha256"] == "test"
     assert result["top1"]["mean"] > 60  # classes differ in colour
-
-
-# -- pretraining -----------------------------------------------------------------------------------------
-
-
-def test_pretrain_keeps_the_epoch_that_validates_best(tmp_path):
-    out = tmp_path / "teacher"
-    protocol = Protocol(epochs=8, lr=0.05, labels="hard")
-    info = pretrain(
-        "tiny", Videos(val=True), str(out), protocol, trainer=CPU, progress=False, checkpoint_every=0
-    )
-    net = load_teacher(out, CLASSES, SPEC)
-    assert info["validation"]["top1"] == info["test"]["top1"]  # one split serves as both here
-    videos = Videos()
-    batch = videos.on_after_batch_transfer(videos.raw(list(range(12))), 0)
-    right = (net(batch.clips).argmax(1) == batch.labels).float().mean()
-    assert info["test"]["top1"] == pytest.approx(100 * float(right), abs=1e-2)
-    assert not list(out.rglob("*.ckpt"))
-    assert (
-        pretrain("tiny", Videos(val=True), str(out), protocol, trainer=None) == info
-    )  # done: nothing is trained
-
-
-def test_a_killed_pretraining_goes_on(tmp_path):
-    protocol = Protocol(epochs=6, lr=0.05, labels="hard", ema=0.5)
-    teachers = []
-    for name in ("whole", "killed"):
-        options = {"progress": False, "checkpoint_every": 0}
-        if name == "killed":
-            with pytest.raises(Killed):
-                pretrain(
-                    "tiny", Videos(val=True), str(tmp_path / name), protocol, trainer=killing(3), **options
-                )
-        pretrain("tiny", Videos(val=True), str(tmp_path / name), protocol, trainer=CPU, **options)
-        teachers.append(load_teacher(tmp_path / name))
-    assert teachers[0].digest == teachers[1].digest
-    assert teachers[0].info["validation"] == teachers[1].info["validation"]
-
-
-def test_looks_are_spread_and_end_with_the_last_epoch():
-    assert look_epochs(150) == list(range(4, 150, 5))
-    assert look_epochs(3) == [0, 1, 2]
-    assert all(look_epochs(n)[-1] == n - 1 for n in range(1, 70))
 
 
 # -- what is refused -------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.codes import make_code
-from tests.methods.test_mtt import make_experts
-from tests.methods.tiny import CLASSES, SPEC, K, Tiny, fit, make_teacher, register, toy
+from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, toy
+from tests.network import register
 from vdc.condensed.format import load
 from vdc.condensed.memory import Coded
 from vdc.methods import DATM, DC, DM, IDC, MTT, NCFM, RDED, FRePo, Herding, KCenter, Random
@@ -16,7 +16,6 @@ from vdc.methods.base.multisize import MatchPrefixes
 from vdc.methods.base.options import Network
 from vdc.methods.base.prefixes import MultiSize
 from vdc.methods.base.shard import ShardStrategy
-from vdc.nets import zoo
 
 NET = {"net": Network("tiny", {"norm": "in"})}
 
@@ -26,13 +25,6 @@ def code(toy_root, tmp_path_factory):
     data = toy(toy_root)
     clips = torch.stack([data.candidate(row, 0) for row in range(len(data.labels))])
     return make_code(tmp_path_factory.mktemp("code"), SPEC, clips)
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(zoo.OWN, "tiny", partial(Tiny))
-        return make_experts(tmp_path_factory.mktemp("experts"))
 
 
 @pytest.fixture

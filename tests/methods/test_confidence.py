@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from tests.codes import make_code
-from tests.methods.test_mtt import make_experts
-from tests.methods.tiny import SPEC, K, Tiny, fit, make_teacher, toy
+from tests.methods.tiny import SPEC, K, fit, make_experts, make_teacher, toy
+from tests.network import Tiny
 from vdc.condensed.format import load
 from vdc.condensed.memory import Coded, MultiFormation, Pixels
 from vdc.methods import CAD, Confidence

@@ -5,25 +5,22 @@ import torch
 import torch.nn.functional as F
 
 from tests.methods.test_dm import real_clips, run, sgd
-from tests.methods.tiny import SPEC, K, _registered, fit, toy, toy_root  # noqa: F401
-from vdc.condensed.memory import MultiFormation, Pixels
-from vdc.data.sampler import Shuffled
+from tests.methods.tiny import SPEC, K, fit, toy
+from vdc.condensed.memory import Pixels
 from vdc.methods import DC, DSA, IDC
-from vdc.methods.base.networks import endless, load_flat_parameters, mean_gradient
-from vdc.methods.base.options import Augmentation, Network, RealClips
+from vdc.methods.base.networks import load_flat_parameters
+from vdc.methods.base.options import Network, RealClips
 from vdc.methods.dc import LOOPS
 from vdc.nets import build
 from vdc.ops.augment import diff_augment
-from vdc.ops.match import gradient_distance
-from vdc.ops.mix import cutmix
-from vdc.ops.rng import derive, generator
+from vdc.ops.rng import generator
 from vdc.ops.unroll import Layout
 
 TINY = {"net": Network("tiny", {"norm": "in"})}
 
 
 @pytest.fixture
-def data(toy_root):  # noqa: F811
+def data(toy_root):
     return toy(toy_root, per_class=3)
 
 
@@ -102,21 +99,6 @@ def test_dc_is_the_slow_loop_and_its_gradient(data, chunk):
     assert off.float().mean() < 0.01
 
 
-@pytest.mark.parametrize("metric", ["mse", "l1"])
-def test_idc_compares_convolutions_of_packed_augmented_clips(data, metric):
-    model = watched(IDC, iterations=1, metric=metric, seed=1)
-    fit(model, data)
-    clips, labels, theta, found = model.seen[0]
-    assert isinstance(model.memory, MultiFormation)
-    assert labels.tolist() == [k for k in range(K) for _ in range(4)]
-
-    def look(x, k):  # one draw of all families for a class, real and synthetic
-        return diff_augment(x, generator(1, "augment", k, 0, 0), "color_crop_cutout", "all")
-
-    expected = slow_loss(tiny(theta), real_clips(data, 1, 0), clips, labels, 4, metric, look)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
-
-
 def test_dsa_draws_one_family_for_a_class(data):
     model = watched(DSA, iterations=1, seed=2)
     fit(model, data)
@@ -127,48 +109,6 @@ def test_dsa_draws_one_family_for_a_class(data):
 
     expected = slow_loss(tiny(theta), real_clips(data, 2, 0), clips, labels, 2, "ours", look)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-
-
-def test_distance_is_zero_for_equal_gradients_and_blind_to_row_scale_and_biases():
-    rng = torch.Generator().manual_seed(0)
-    g = {"conv": torch.randn(4, 3, 2, 2, 2, generator=rng), "fc": torch.randn(5, 6, generator=rng)}
-    g["bias"] = torch.randn(5, generator=rng)
-    assert gradient_distance(g, g).abs() < 1e-5
-    scaled = {
-        name: t * torch.rand(len(t), generator=rng).add(0.1).view(-1, *[1] * (t.ndim - 1))
-        for name, t in g.items()
-    }
-    assert gradient_distance(g, scaled).abs() < 1e-5
-    other = {name: torch.randn(t.shape, generator=rng) for name, t in g.items()}
-    assert gradient_distance(g, other) > 1
-    torch.testing.assert_close(
-        gradient_distance(g, other), gradient_distance(g, {**other, "bias": g["bias"]})
-    )
-    flat = [{**d, "conv": d["conv"].reshape(4, -1)} for d in (g, other)]
-    torch.testing.assert_close(gradient_distance(g, other), gradient_distance(*flat))
-    last_axis = 1 - F.cosine_similarity(
-        g["conv"], other["conv"], dim=-1
-    )  # what the references do to a Conv3d
-    assert not torch.isclose(gradient_distance({"c": g["conv"]}, {"c": other["conv"]}), last_axis.sum())
-    hand = gradient_distance(
-        {"c": torch.full((1, 1, 1, 1, 1), 3.0)}, {"c": torch.full((1, 1, 1, 1, 1), 1.0)}, "l1"
-    )
-    assert hand == 2
-
-
-def test_mean_gradient_takes_parameters_of_enough_axes():
-    net, clips, labels = (
-        build("tiny", K, SPEC, norm="in"),
-        torch.randn(3, 3, 4, 16, 16),
-        torch.tensor([0, 2, 1]),
-    )
-    found = mean_gradient(net, 4, clips, labels)
-    assert list(found) == ["conv1.weight", "conv2.weight"]
-    every = mean_gradient(net, 0, clips, labels)
-    F.cross_entropy(net(clips), labels).backward()
-    assert every.keys() == dict(net.named_parameters()).keys()
-    for name, parameter in net.named_parameters():
-        torch.testing.assert_close(every[name], parameter.grad)
 
 
 def test_dc_trains_its_network_on_the_items_between_steps_and_then_replaces_it(data):
@@ -196,45 +136,6 @@ def test_dc_trains_its_network_on_the_items_between_steps_and_then_replaces_it(d
     assert steps == 6
     trained = Layout.of(net).flatten(dict(net.named_parameters())).detach()
     torch.testing.assert_close(trained, thetas[1], rtol=1e-4, atol=1e-6)
-
-
-def test_idc_trains_its_network_on_new_real_clips_between_steps(data):
-    model = watched(
-        IDC, outer=4, inner=2, iterations=3, net_batch=3, net_lr=0.2, augment=Augmentation(), cutmix=0.0
-    )
-    fit(model, data)
-    thetas = [seen[2] for seen in model.seen]
-    keys = list(Shuffled(len(data.labels), derive(0, "network", 0)).keys(0, 0))
-    net = tiny(thetas[0]).train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.2, momentum=0.9, weight_decay=5e-4)
-    for step in (1, 2):
-        for first in (6 * step - 6, 6 * step - 3):
-            (raw,) = data.by_key(keys[first : first + 3], 0, 3, stored=True)
-            optimizer.zero_grad()
-            F.cross_entropy(net(data.to_batch(raw).clips), raw.labels).backward()
-            optimizer.step()
-        theta = Layout.of(net).flatten(dict(net.named_parameters())).detach()
-        torch.testing.assert_close(theta, thetas[step], rtol=1e-4, atol=1e-5)
-
-
-def test_idc_mixes_clips_that_its_network_trains_on(data, monkeypatch):
-    mixed = []
-    monkeypatch.setattr("vdc.methods.idc.cutmix", lambda x, y, g: (mixed.append(len(x)), cutmix(x, y, g))[1])
-    fit(watched(IDC, outer=3, inner=2, iterations=3, net_batch=4, cutmix=1.0), data)
-    assert mixed == [4] * 4
-
-
-@pytest.mark.parametrize("first", [0, 3, 8, 13])
-def test_endless_goes_on_over_epochs_from_any_batch(data, first):
-    def loader():
-        return data.by_key(Shuffled(20, 7), 0, 3, stored=True)
-
-    whole = endless(loader(), 0)
-    rows = [next(whole).rows.tolist() for _ in range(16)]
-    part = endless(loader(), first)
-    assert [next(part).rows.tolist() for _ in range(16 - first)] == rows[first:]
-    assert sorted(row for batch in rows[:7] for row in batch) == list(range(20))
-    assert rows[:7] != rows[7:14]
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,19 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 
-from tests.methods.tiny import CLASSES, SPEC, K, _registered, fit, toy, toy_root  # noqa: F401
-from vdc.condensed.memory import MultiFormation, Pixels
+from tests.methods.tiny import SPEC, K, fit, toy
+from vdc.condensed.memory import Pixels
 from vdc.data.sampler import PerClass
 from vdc.methods import DM, NCFM
-from vdc.methods.base.networks import chunked_features, load_flat_parameters, renew
+from vdc.methods.base.networks import load_flat_parameters
 from vdc.methods.base.options import Augmentation, Network, RealClips
 from vdc.nets import build
-from vdc.nets.experts import Recorder, describe
 from vdc.ops.augment import diff_augment
 from vdc.ops.rng import derive, generator
 from vdc.ops.select import kmeans_medoids
 from vdc.ops.unroll import Layout
 from vdc.ops.windows import draw_starts, take_window
 from vdc.spec import ClipSpec
-from vdc.system.files import write_json
 
 TINY = {"net": Network("tiny", {"norm": "in"}), "iterations": 2}
 
@@ -29,7 +27,7 @@ def sgd(lr):
 
 
 @pytest.fixture
-def data(toy_root):  # noqa: F811
+def data(toy_root):
     return toy(toy_root, per_class=3)
 
 
@@ -116,7 +114,7 @@ def test_a_prefix_of_the_items_is_compared_under_the_same_context(data, cls):
         assert not torch.isclose(found["part"][name], value)
 
 
-def test_both_sides_see_the_same_window_and_augmentation(toy_root):  # noqa: F811
+def test_both_sides_see_the_same_window_and_augmentation(toy_root):
     spec = ClipSpec(frames=4, size=16, stride=1, stored_frames=8, window="slide")
     data = toy(toy_root, spec, per_class=2)
     model = fit(watched(DM, data, spec, augment=Augmentation("color_crop_cutout", "all"), seed=1), data)
@@ -217,91 +215,20 @@ def test_dream_takes_the_clips_nearest_to_centres_and_keeps_them(data):
         )
 
 
-def test_dream_takes_every_clip_of_a_small_class(toy_root):  # noqa: F811
+def test_dream_takes_every_clip_of_a_small_class(toy_root):
     model = fit(watched(DM, None, real=RealClips("dream")), toy(toy_root, per_class=8))
     assert all(sorted(row.unique().tolist()) == sorted(set(row.tolist())) for row in model.picked)
     assert [len(row.unique()) for row in model.picked] == [5] * K
 
 
-def slow_ncf(net, real, syn, labels, frequencies):
-    """Mean over t and sum over classes of sqrt(A^2 / 2 + P / 2) of complex characteristic functions."""
-    total = 0.0
-    for k in range(len(real)):
-        phi = []
-        for clips in (real[k], syn[labels == k]):
-            unit = torch.stack([net.embed(clip[None])[0] / net.embed(clip[None])[0].norm() for clip in clips])
-            phi.append(torch.exp(1j * (unit @ frequencies.T)).mean(0))
-        amplitude = (phi[0].abs() - phi[1].abs()) ** 2
-        phase = 2 * (phi[0].abs() * phi[1].abs() - (phi[0] * phi[1].conj()).real)
-        total = total + (amplitude / 2 + phase / 2).clamp_min(1e-12).sqrt().mean()
-    return total
-
-
-def test_ncfm_compares_characteristic_functions_of_unit_features(data):
-    model = fit(
-        watched(NCFM, data, augment=Augmentation(), frequencies=16, weight=7.0, iterations=1, seed=2), data
-    )
-    context, clips, labels, weights, terms = model.seen[0]
-    assert isinstance(model.memory, MultiFormation)
-    assert len(clips) == 4 * K  # packed 2 x 2
-    assert list(terms) == ["law"]  # no trained networks, no calibration
-    net = build("tiny", K, SPEC, norm="in").eval()
-    load_flat_parameters(net, weights)
-    expected = 7 * slow_ncf(net, real_clips(data, 2, 0), clips, labels, context.frequencies)
-    torch.testing.assert_close(terms["law"], expected, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(
-        context.frequencies, torch.randn(16, 384, generator=generator(2, "frequencies", 0, 0))
-    )
-
-
-@pytest.fixture
-def experts(tmp_path):
-    """Two experts of three snapshots each."""
-    net, thetas = build("tiny", K, SPEC, norm="in"), {}
-    (tmp_path / "experts").mkdir()
-    for number in range(2):
-        recorder = Recorder(tmp_path / "making", net, 2, "fp32")
-        for epoch in range(3):
-            net.reset_parameters("default", generator(number, epoch))
-            recorder.write(epoch, net)
-            thetas[number, epoch] = Layout.of(net).flatten(dict(net.named_parameters())).detach()
-        recorder.finish(tmp_path / "experts", number, {})
-    write_json(tmp_path / "experts" / "experts.json", describe(net, CLASSES, 2, "fp32", {}))
-    return str(tmp_path / "experts"), thetas
-
-
-def test_dm_takes_networks_from_all_over_a_pool(data, experts):
-    folder, thetas = experts
+def test_dm_takes_networks_from_all_over_a_pool(data, two_experts):
+    folder, thetas = two_experts
     model = fit(watched(DM, data, experts=folder, iterations=30), data)
     used = {
         key for *_, weights, _ in model.seen for key, theta in thetas.items() if torch.equal(theta, weights)
     }
     assert all(any(torch.equal(theta, seen[3]) for theta in thetas.values()) for seen in model.seen)
     assert used == set(thetas)
-
-
-def test_ncfm_takes_networks_between_the_ends_of_experts_and_calibrates_with_the_last(data, experts):
-    folder, thetas = experts
-    model = fit(
-        watched(NCFM, data, experts=folder, augment=Augmentation(), iterations=6, calibration=0.5), data
-    )
-    shares = []
-    for _, clips, labels, weights, terms in model.seen:
-        found = []
-        for number in range(2):
-            first, last = thetas[number, 0], thetas[number, 2]
-            share = ((weights - last) @ (first - last) / (first - last).square().sum()).item()
-            if torch.allclose(weights, last + share * (first - last), atol=1e-5):
-                found.append((number, share))
-        assert len(found) == 1
-        shares.append(found[0])
-        net = build("tiny", K, SPEC, norm="in").eval()
-        load_flat_parameters(net, thetas[found[0][0], 2])
-        wrong = -net(clips).log_softmax(1)[torch.arange(len(clips)), labels]
-        expected = 0.5 * sum(wrong[labels == k].mean() for k in range(K))
-        torch.testing.assert_close(terms["calibration"], expected, rtol=1e-4, atol=1e-5)
-    assert {number for number, _ in shares} == {0, 1}
-    assert all(0 <= share <= 1 for _, share in shares)
 
 
 @pytest.mark.parametrize(("cls", "share"), [(DM, 0.5), (NCFM, 0.9)])
@@ -312,22 +239,6 @@ def test_matching_in_one_network_brings_the_loss_down(data, cls, share):
     fit(model, data)
     losses = torch.tensor([sum(terms.values()) for *_, terms in model.seen])
     assert losses[-5:].mean() < share * losses[:3].mean()
-
-
-def test_embed_is_the_same_in_chunks_and_holds_no_more():
-    net, clips = build("tiny", K, SPEC, norm="in").eval(), torch.randn(7, 3, 4, 16, 16, requires_grad=True)
-    results = []
-    for chunk in (2, 7):
-        maps = chunked_features(net, clips, chunk)
-        results += [maps, *torch.autograd.grad(maps.square().sum(), clips)]
-    torch.testing.assert_close(results[0], results[2])
-    torch.testing.assert_close(results[1], results[3])
-    torch.testing.assert_close(chunked_features(net, clips, 3, pooled=True), net.features(clips))
-    most = []
-    handle = net.conv2.register_forward_hook(lambda _, inputs, __: most.append(len(inputs[0])))
-    chunked_features(net, clips, 2)
-    handle.remove()
-    assert most == [2, 2, 2, 1]
 
 
 def test_networks_that_mix_clips_are_refused(data):
@@ -361,10 +272,3 @@ def test_wrong_options_are_named(cls, options, message):
 def test_wrong_groups_of_options_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_renew_without_a_pool_is_the_usual_start():
-    one, two = (build("tiny", K, SPEC, norm="in") for _ in range(2))
-    renew(one, None, generator(4))
-    two.reset_parameters("default", generator(4))
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))

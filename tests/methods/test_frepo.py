@@ -1,4 +1,4 @@
-"""FRePo against closed forms, and its pool of networks."""
+"""FRePo against closed forms."""
 
 from functools import partial
 
@@ -6,20 +6,19 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tests.methods.tiny import SPEC, K, Tiny, _registered, fit, toy, toy_root  # noqa: F401
+from tests.methods.test_online_pool import pool, weights
+from tests.methods.tiny import SPEC, K, fit, toy
 from vdc.condensed.format import load
 from vdc.methods import FRePo
 from vdc.methods.base.options import Network
 from vdc.methods.frepo import Regression, as_logits
-from vdc.methods.online_pool import OnlinePool
-from vdc.nets import build
 from vdc.ops.ridge import centred_labels
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def data(toy_root):  # noqa: F811
+def data(toy_root):
     return toy(toy_root)
 
 
@@ -27,11 +26,6 @@ def make(**options):
     given = {"net": Network("tiny", {"norm": "in"}), "pool_size": 3, "max_age": 4, "ipc": 2, "seed": 1}
     given["optimizer"] = partial(torch.optim.Adam, lr=0.05)
     return FRePo(K, SPEC, **given | options)
-
-
-def pool(size=3, max_age=4, seed=1):
-    nets = [build("tiny", K, SPEC, norm="in") for _ in range(size)]
-    return OnlinePool(nets, max_age, 1e-2, seed)
 
 
 def opened(module):
@@ -119,59 +113,6 @@ def test_stored_labels_are_logits_of_the_class_probabilities():
     hard = as_logits(centred_labels(torch.tensor([2]), K) / scale, scale)
     assert hard.argmax().item() == 2
     assert 5 < (hard.max() - hard.min()).item() < 7  # ln(1 / 0.0025)
-
-
-# -- the pool ------------------------------------------------------------------------------------------------
-
-
-def weights(net):
-    return torch.cat([p.detach().flatten() for p in net.parameters()])
-
-
-def test_ages_are_staggered_and_old_networks_start_afresh():
-    nets, clips, targets = pool(2, 4), torch.randn(4, 3, 4, 16, 16), torch.randn(4, K)
-    assert nets.ages == [0, 2]
-    begun = weights(nets.nets[1])
-    assert not torch.equal(begun, weights(nets.nets[0]))
-    for _ in range(2):
-        nets.advance(1, clips, targets)
-    grown = weights(nets.nets[1])
-    assert nets.ages == [0, 4]
-    assert not torch.equal(begun, grown)
-    nets.advance(1, clips, targets)  # too old: a new life instead of a step
-    assert (nets.ages, nets.lives, nets.steps) == ([0, 0], [0, 1], 3)
-    fresh = weights(nets.nets[1])
-    assert not torch.equal(fresh, begun)
-    assert not torch.equal(fresh, grown)
-    assert not nets.optimizers[1].state
-
-
-def test_a_step_is_that_of_adam_on_the_squared_error():
-    nets, other = pool(1), pool(1)
-    clips, targets = torch.randn(4, 3, 4, 16, 16), torch.randn(4, K)
-    nets.advance(0, clips, targets)
-    net = other.nets[0].train()
-    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    ((net(clips) - targets) ** 2).mean().backward()
-    optimizer.step()
-    assert torch.equal(weights(nets.nets[0]), weights(net))
-
-
-def test_a_pool_goes_on_from_its_state():
-    clips, targets = torch.randn(4, 3, 4, 16, 16), torch.randn(4, K)
-    whole, half = pool(), pool()
-    for i in (0, 1, 2, 2, 1, 0):
-        whole.advance(i, clips, targets)
-    for i in (0, 1, 2):
-        half.advance(i, clips, targets)
-    again = pool(seed=1)
-    again.load_state_dict(half.state_dict())
-    for i in (2, 1, 0):
-        again.advance(i, clips, targets)
-    assert all(torch.equal(weights(a), weights(b)) for a, b in zip(whole.nets, again.nets, strict=True))
-    assert (whole.ages, whole.steps) == (again.ages, again.steps)
-    with pytest.raises(ValueError, match="a pool of 3 networks, this run has 2"):
-        pool(2).load_state_dict(half.state_dict())
 
 
 # -- runs ----------------------------------------------------------------------------------------------------

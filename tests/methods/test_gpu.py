@@ -6,8 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from tests.methods.test_mtt import make_experts
-from tests.methods.tiny import SPEC, K, fit, make_teacher, toy
+from tests.methods.tiny import SPEC, K, fit, make_experts, make_teacher, toy
 from vdc.condensed.memory import MultiFormation, Pixels, StaticDynamic
 from vdc.methods import (
     CDA,

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -12,50 +11,26 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from tests.methods.tiny import CLASSES, SPEC, K, Tiny, _registered, fit, register, toy, toy_root  # noqa: F401
+from tests.methods.tiny import CLASSES, SPEC, K, fit, make_experts, toy
+from tests.network import register
 from vdc.condensed.format import load
 from vdc.methods import DATM, MTT, mtt
 from vdc.methods.base.nonfinite import LAST_GOOD
 from vdc.methods.base.options import Augmentation
-from vdc.methods.expert_choice import correct_clips, expert_logits, first_right, mean_expert_logits
+from vdc.methods.expert_choice import expert_logits, mean_expert_logits
 from vdc.methods.mtt import inner_batches
-from vdc.nets import build, zoo
-from vdc.nets.experts import Recorder, describe, load_experts
+from vdc.nets.experts import load_experts
 from vdc.ops.pixels import to_frames, valid_range
 from vdc.ops.windows import take_window
 from vdc.spec import ClipSpec
-from vdc.system.files import write_json
 
 EPOCHS = 4
 SLIDE = ClipSpec(frames=4, size=16, stride=2, stored_frames=6, window="slide")
 
 
 @pytest.fixture(scope="module")
-def data(toy_root):  # noqa: F811
+def data(toy_root):
     return toy(toy_root)
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(zoo.OWN, "tiny", partial(Tiny))
-        return make_experts(tmp_path_factory.mktemp("experts"))
-
-
-def make_experts(path, count=3, epochs=EPOCHS, classes=CLASSES, spec=SPEC):
-    """Networks that wander: every epoch adds a little to every parameter."""
-    for number in range(count):
-        net, rng = build("tiny", len(classes), spec, norm="in"), torch.Generator().manual_seed(number)
-        net.reset_parameters("default", rng)
-        recorder = Recorder(path / f"{number}.partial", net, epochs, "fp32")
-        for epoch in range(epochs + 1):
-            recorder.write(epoch, net)
-            with torch.no_grad():
-                for p in net.parameters():
-                    p.add_(0.05 * torch.randn(p.shape, generator=rng))
-        write_json(path / "experts.json", describe(net, list(classes), epochs, "fp32", {}))
-        recorder.finish(path, number, {"number": number})
-    return str(path)
 
 
 class Sgd:
@@ -254,47 +229,6 @@ def test_the_window_grows_as_published(experts):
         module.__class__ = type("at", (DATM,), {"global_step": property(lambda self, s=step: s)})
         uppers[step] = module.window()
     assert uppers == {0: (0, 10), 99: (0, 10), 100: (0, 11), 550: (0, 15), 1000: (0, 20), 5000: (0, 20)}
-
-
-# -- judges -------------------------------------------------------------------------------------------------
-
-
-def test_labels_start_at_the_mean_of_those_who_are_right():
-    labels = torch.tensor([0, 1, 1])
-    one = torch.tensor([[4.0, 0.0], [0.0, 6.0], [3.0, 1.0]])  # right, right, wrong
-    two = torch.tensor([[0.0, 2.0], [2.0, 4.0], [5.0, 0.0]])  # wrong, right, wrong
-    expected = torch.tensor([[4.0, 0.0], [1.0, 5.0], [4.0, 0.5]])  # only one; both; nobody: all
-    assert torch.equal(mean_expert_logits(iter([one, two]), labels), expected)
-
-
-def test_experts_are_asked_until_enough_is_right():
-    labels = torch.tensor([0, 0, 1, 1])
-    answers = [torch.eye(2)[torch.tensor(said)] for said in ([0, 1, 0, 0], [0, 0, 1, 0], [1, 1, 1, 1])]
-    asked = []
-
-    def ask():
-        for number, answer in enumerate(answers):
-            asked.append(number)
-            yield answer
-
-    assert first_right(ask(), labels, 1).tolist() == [0, 1, 1, 2]
-    assert asked == [0, 1]
-    assert first_right(iter(answers), labels, 2).tolist() == [0, 1, 1, 2]
-
-
-def test_clips_to_start_from_are_right_by_the_earliest_expert(experts, data):
-    held, cpu = load_experts(experts), torch.device("cpu")
-    data.setup("fit")
-    chosen = correct_clips(data, held, 2, 0, cpu)
-    assert chosen.shape == (K, 2, 3, 4, 16, 16)
-    pool = data.sample(5, 0)
-    labels = torch.arange(K).repeat_interleave(5)
-    right = torch.stack([v.argmax(1) == labels for v in expert_logits(held, pool.flatten(0, 1), SPEC, cpu)])
-    first = torch.where(right.any(0), right.int().argmax(0), len(held)).view(K, 5)
-    assert 0 < right.any(0).sum() < len(labels)  # else the choice says nothing
-    for k in range(K):
-        order = first[k].argsort(stable=True)[:2]
-        assert torch.equal(chosen[k], pool[k, order])
 
 
 # -- runs ----------------------------------------------------------------------------------------------------

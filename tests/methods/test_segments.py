@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from tests.methods.test_dc import gradient, slow_distance
 from tests.methods.test_dm import sgd
-from tests.methods.tiny import SPEC, K, _registered, fit, toy, toy_root  # noqa: F401
+from tests.methods.tiny import SPEC, K, fit, toy
 from vdc.condensed.memory import Pixels
 from vdc.data.sampler import PerClass
 from vdc.methods import DC, DM, IDC, MTT, NCFM
@@ -77,7 +77,7 @@ def sides(data, clips, spec, frames, stretch):
 
 
 @pytest.mark.parametrize(("spec", "frames", "segments", "stretch"), CELLS)
-def test_dm_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretch):  # noqa: F811
+def test_dm_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretch):
     options = {"real": RealClips(frames=frames, segments=segments, stretch=stretch), "chunk": 5}
     data, _, clips, net, found = watched(DM, toy_root, spec, features="pooled", **options)
     real, syn = sides(data, clips, spec, frames, stretch)
@@ -92,7 +92,7 @@ def test_dm_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretc
 
 
 @pytest.mark.parametrize(("spec", "frames", "segments", "stretch"), [CELLS[i] for i in (0, 6)])
-def test_dc_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretch):  # noqa: F811
+def test_dc_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretch):
     options = {"real": RealClips(frames=frames, segments=segments, stretch=stretch), "chunk": 2}
     torch.manual_seed(0)
     data, _, clips, net, found = watched(DC, toy_root, spec, outer=1, inner=1, optimizer=sgd(0.2), **options)
@@ -116,7 +116,7 @@ def test_dc_adds_the_distances_of_pairs(toy_root, spec, frames, segments, stretc
     assert slope.abs().max() > 1e-3
 
 
-def test_ncfm_adds_the_laws_of_pairs(toy_root):  # noqa: F811
+def test_ncfm_adds_the_laws_of_pairs(toy_root):
     options = {"real": RealClips(segments=2), "augment": Augmentation(), "frequencies": 16}
     data, context, clips, net, found = watched(NCFM, toy_root, SPEC, **options)
     real, own = real_of(data, None).flatten(0, 1), torch.arange(K)
@@ -130,7 +130,7 @@ def test_ncfm_adds_the_laws_of_pairs(toy_root):  # noqa: F811
     torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
 
 
-def test_one_augmentation_covers_all_segments(toy_root):  # noqa: F811
+def test_one_augmentation_covers_all_segments(toy_root):
     options = {
         "real": RealClips(segments=2),
         "augment": Augmentation("color_crop", "all"),
@@ -146,7 +146,7 @@ def test_one_augmentation_covers_all_segments(toy_root):  # noqa: F811
     torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-6)
 
 
-def test_idc_trains_its_network_on_as_many_real_frames(toy_root, monkeypatch):  # noqa: F811
+def test_idc_trains_its_network_on_as_many_real_frames(toy_root, monkeypatch):
     lengths = []
 
     class Spied(IDC):
@@ -172,7 +172,7 @@ def parametric(tmp_path):
     return replace(TWO, interpolation="parametric", interpolator=str(tmp_path / "net")), net
 
 
-def test_items_are_learnt_through_the_interpolator(toy_root, parametric):  # noqa: F811
+def test_items_are_learnt_through_the_interpolator(toy_root, parametric):
     spec, refine = parametric
     options = {"real": RealClips(frames=4, segments=2), "features": "pooled"}
     data, _, clips, net, found = watched(DM, toy_root, spec, **options)
@@ -216,7 +216,7 @@ def test_one_frame_and_end_aligned_blending_are_refused():
         ClipSpec(4, 16, 2, stored_frames=1, interpolation="linear_ends")
 
 
-def test_a_network_that_takes_no_such_pieces_is_said(toy_root):  # noqa: F811
+def test_a_network_that_takes_no_such_pieces_is_said(toy_root):
     spec = ClipSpec(frames=4, size=44, stride=2)
     model = DM(K, spec, real=RealClips(segments=2), iterations=1, net=Network("minic3d", {"norm": "in"}))
     with pytest.raises(
@@ -231,7 +231,7 @@ def test_methods_on_whole_trajectories_have_no_segments():
 
 
 @pytest.mark.parametrize("stretch", [True, False])
-def test_frame_networks_take_segments_of_any_length(toy_root, stretch):  # noqa: F811
+def test_frame_networks_take_segments_of_any_length(toy_root, stretch):
     options = TINY | {"net": Network("cnn_gru", {"crop": 12}), "features": "pooled"}
     options["real"] = RealClips(frames=4, segments=2, stretch=stretch)
     model = DM(K, TWO, optimizer=sgd(1.0), **options)

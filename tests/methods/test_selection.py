@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, register, toy
+from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, toy
+from tests.network import register
 from vdc.condensed.format import load
 from vdc.data.reader import open_video
 from vdc.methods import RDED, Herding, KCenter, Random

@@ -9,15 +9,15 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 
 from tests.methods.test_dm import real_clips, slow_dm
-from tests.methods.test_mtt import make_experts, opened
-from tests.methods.tiny import SPEC, K, Tiny, fit, toy
+from tests.methods.test_mtt import opened
+from tests.methods.tiny import SPEC, K, fit, toy
 from vdc.condensed.format import load, save
 from vdc.condensed.labels import Labels
 from vdc.condensed.memory import Pixels, StaticDynamic
 from vdc.methods import DATM, DM, MTT, FRePo
 from vdc.methods.base.options import Network
 from vdc.methods.mtt import TrajectorySegment, inner_batches
-from vdc.nets import build, zoo
+from vdc.nets import build
 from vdc.ops.rng import derive, generator
 from vdc.ops.unroll import step_loss, trajectory_loss
 from vdc.spec import ClipSpec
@@ -28,13 +28,6 @@ NET = {"net": Network("tiny", {"norm": "in"})}
 @pytest.fixture
 def data(toy_root):
     return toy(toy_root, per_class=3)
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(zoo.OWN, "tiny", partial(Tiny))
-        return make_experts(tmp_path_factory.mktemp("experts"))
 
 
 def stored(**options):

@@ -12,7 +12,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 
-from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, register, toy
+from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, toy
+from tests.network import register
 from vdc.condensed.format import load
 from vdc.methods import ShardStrategy, Statistics
 from vdc.nets import load_teacher
@@ -304,7 +305,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 from tests.methods.test_statistics import statistics
-from tests.methods.tiny import fit, register, toy
+from tests.network import register
+from tests.methods.tiny import fit, toy
 register()
 class Killed(ModelCheckpoint):
     def on_train_batch_end(self, trainer, *rest):

@@ -171,7 +171,8 @@ def test_a_teacher_without_3d_layers_is_refused(data, tmp_path):
 
 CHILD = """
 import os, signal, sys
-from tests.methods.tiny import register, toy
+from tests.network import register
+from tests.methods.tiny import toy
 from vdc.methods import teacher_statistics
 from vdc.nets import load_teacher
 register()

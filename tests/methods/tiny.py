@@ -1,55 +1,20 @@
-"""A network of a few hundred weights, toy videos of 16 px, short runs; child processes import it too."""
+"""Toy videos of 16 px, teachers, experts, short runs; child processes import it too."""
 
-from functools import partial
 from pathlib import Path
 
-import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
 from vdc.data.toy import ToyData
-from vdc.nets import VideoNet, build, save_teacher, zoo
+from vdc.nets import build, save_teacher
+from vdc.nets.experts import Recorder, describe
 from vdc.spec import ClipSpec
+from vdc.system.files import write_json
 
 SPEC = ClipSpec(frames=4, size=16, stride=2)
 CLASSES = ["down", "grow", "spin", "up"]
 K = len(CLASSES)
-
-
-class Tiny(VideoNet):
-    """Two convolutions and two norms."""
-
-    def __init__(self, num_classes, spec, norm="bn"):
-        super().__init__("tiny", num_classes, spec, norm=norm)
-        make = nn.BatchNorm3d if norm == "bn" else lambda c: nn.GroupNorm(c, c)
-        self.conv1, self.norm1 = nn.Conv3d(3, 4, 3, (1, 2, 2), 1), make(4)
-        self.conv2, self.norm2 = nn.Conv3d(4, 6, 3, (1, 2, 2), 1), make(6)
-        self.fc = nn.Linear(6, num_classes)
-
-    def maps(self, x):
-        return self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x))))).relu()
-
-    def pool(self, maps):
-        return maps.mean((2, 3, 4))
-
-    def forward(self, x):
-        return self.fc(self.features(x))
-
-
-def register():
-    """Make `build` know it, in a child process."""
-    zoo.OWN["tiny"] = partial(Tiny)
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch):
-    monkeypatch.setitem(zoo.OWN, "tiny", partial(Tiny))
-
-
-@pytest.fixture(scope="session")
-def toy_root(tmp_path_factory):
-    return str(toy(tmp_path_factory.mktemp("toy") / "set").root)
 
 
 def make_teacher(path, seed=5, spec=SPEC, classes=CLASSES, **options):
@@ -61,6 +26,22 @@ def make_teacher(path, seed=5, spec=SPEC, classes=CLASSES, **options):
             layer.running_mean.normal_(0, 0.3, generator=rng)
             layer.running_var.uniform_(0.5, 1.5, generator=rng)
     save_teacher(path, net, {"classes": list(classes)})
+    return str(path)
+
+
+def make_experts(path, count=3, epochs=4, classes=CLASSES, spec=SPEC):
+    """Networks that wander: every epoch adds a little to every parameter."""
+    for number in range(count):
+        net, rng = build("tiny", len(classes), spec, norm="in"), torch.Generator().manual_seed(number)
+        net.reset_parameters("default", rng)
+        recorder = Recorder(path / f"{number}.partial", net, epochs, "fp32")
+        for epoch in range(epochs + 1):
+            recorder.write(epoch, net)
+            with torch.no_grad():
+                for p in net.parameters():
+                    p.add_(0.05 * torch.randn(p.shape, generator=rng))
+        write_json(path / "experts.json", describe(net, list(classes), epochs, "fp32", {}))
+        recorder.finish(path, number, {"number": number})
     return str(path)
 
 

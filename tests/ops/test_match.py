@@ -219,3 +219,16 @@ def test_gradient_distance_refuses():
         gradient_distance({n: t for n, t in a.items() if n != "fc.weight"}, a)
     with pytest.raises(ValueError, match="axes"):
         gradient_distance({"b": a["conv.bias"]}, {"b": a["conv.bias"]})
+
+
+def test_gradient_distance_reads_a_convolution_as_rows():
+    """And not, as the references do for a Conv3d, along its last axis."""
+    rng = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(4, 3, 2, 2, 2, generator=rng) for _ in range(2))
+    last_axis = 1 - torch.nn.functional.cosine_similarity(a, b, dim=-1)
+    assert not torch.isclose(gradient_distance({"conv": a}, {"conv": b}), last_axis.sum())
+
+
+def test_gradient_distance_in_absolute_values_by_hand():
+    three, one = (torch.full((1, 1, 1, 1, 1), value) for value in (3.0, 1.0))
+    assert gradient_distance({"conv": three}, {"conv": one}, "l1") == 2

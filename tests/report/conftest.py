@@ -1,5 +1,6 @@
-"""Fixtures of `small.py`: a tiny network, videos in memory, a condensed set."""
+import pytest
 
-from tests.small import condensed, teacher, tiny, videos
 
-__all__ = ["condensed", "teacher", "tiny", "videos"]
+@pytest.fixture(autouse=True)
+def _known(dropping_tiny):
+    """`build` knows the network of the tests."""

@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
 
+from tests.killing import CPU, Killed, killing
 from tests.small import CLASSES, SPEC, K, Videos
 from vdc.nets import build
 from vdc.nets.experts import info_file, load_experts, weights_file
@@ -23,31 +22,11 @@ from vdc.train.experts import clip_bytes, cost, pretrain_experts
 from vdc.train.protocol import Protocol
 
 SHORT = Protocol(name="expert", optimizer="sgd", lr=0.05, epochs=4, schedule="constant", labels="hard")
-CPU = partial(Trainer, accelerator="cpu")
 
 
 def run(folder, **options):
     given = {"experts": 2, "protocol": SHORT, "trainer": CPU, "progress": False, "checkpoint_every": 0}
     return pretrain_experts("tiny", options.pop("data", None) or Videos(), str(folder), **given | options)
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillAt(Callback):
-    """Die in the middle of an epoch, as a kill would: nothing is saved on the way out."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, trainer, *_):
-        if trainer.current_epoch == self.epoch:
-            raise Killed
-
-
-def killing(epoch):
-    return lambda **options: CPU(**options | {"callbacks": [*options["callbacks"], KillAt(epoch)]})
 
 
 def hashes(folder):
@@ -95,7 +74,7 @@ def test_snapshots_are_those_of_a_hand_made_training(tmp_path):
         loss.backward()
         optimizer.step()
     found = torch.nn.utils.parameters_to_vector(net.parameters())
-    assert names[0] == "body.0.weight"
+    assert names[0] == "conv1.weight"
     assert torch.allclose(experts.snapshot(0, 1), found, atol=1e-6)
     assert not torch.allclose(experts.snapshot(0, 0), found, atol=1e-4)
 
@@ -196,10 +175,10 @@ def test_costs_are_the_bytes_on_disk(tmp_path):
 
 def test_the_bytes_of_a_clip_are_what_a_layer_keeps():
     net = build("tiny", K, SPEC)
-    conv = 4 * 2 * 8 * 8 * 4  # (channels, T, H, W) float32 after the strided convolution
-    pixels = 3 * 4 * 16 * 16 * 4
+    pixels = 3 * 4 * 16 * 16 * 4  # (channels, T, H, W) float32
+    maps = 4 * 4 * 8 * 8 * 4 + 6 * 4 * 4 * 4 * 4  # after each of the strided convolutions
     found = clip_bytes(net)
-    assert pixels + 2 * conv <= found <= pixels + 3 * conv + 200  # input, norm's input, ReLU's output
+    assert pixels + 2 * maps <= found <= pixels + 3 * maps + 200  # input, norms' inputs, ReLUs' outputs
 
 
 SCRIPT = """
@@ -207,10 +186,10 @@ import sys
 from functools import partial
 from pathlib import Path
 from lightning.pytorch import Trainer
-from tests.small import Tiny, Videos
+from tests.network import Dropping, register
+from tests.small import Videos
 from tests.train.test_experts import run
-from vdc.nets import zoo
-zoo.OWN["tiny"] = partial(Tiny)
+register(Dropping)
 run(sys.argv[1], experts=6)
 """
 

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, softmax
 from torch.utils.data import DataLoader
 
-from tests.small import SPEC, K, Tiny, Videos
+from tests.network import Tiny
+from tests.small import SPEC, K, Videos
 from vdc.ops.pixels import to_clips
 from vdc.spec import Batch
 from vdc.train.module import EvalModule, objective, parameter_groups
@@ -85,7 +86,7 @@ def test_weight_decay_reaches_matrices_only():
     groups = parameter_groups(net, Protocol())
     decayed = {id(p) for p in groups[0]["params"]}
     names = {name for name, p in net.named_parameters() if id(p) in decayed}
-    assert names == {"body.0.weight", "fc.weight"}
+    assert names == {"conv1.weight", "conv2.weight", "fc.weight"}
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
     everything = parameter_groups(net, Protocol(decay="all"))
     assert len(everything) == 1

@@ -1,38 +1,25 @@
 """Multi-size in every method: its losses are the method's own, and freezing holds to the last bit."""
 
-from functools import partial
-
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from tests.methods.test_mtt import Sgd, make_experts
-from tests.methods.tiny import SPEC, K, Tiny, _registered, fit, make_teacher, toy, toy_root  # noqa: F401
+from tests.methods.test_mtt import Sgd
+from tests.methods.tiny import SPEC, K, fit, toy
+from tests.network import Tiny
 from vdc.condensed.memory import MultiFormation, Pixels
 from vdc.methods import DATM, DC, DM, EDC, IDC, MTT, NCFM, FRePo
-from vdc.methods.base import multisize
 from vdc.methods.base.multisize import MatchPrefixes
 from vdc.methods.base.options import Augmentation, Network
-from vdc.methods.base.prefixes import MultiSize, Prefixes
-from vdc.nets import zoo
+from vdc.methods.base.prefixes import MultiSize
 
 N = 3
 TINY = {"net": Network("tiny", {"norm": "in"})}
 
 
 @pytest.fixture
-def data(toy_root):  # noqa: F811
+def data(toy_root):
     return toy(toy_root, per_class=3)
-
-
-@pytest.fixture(scope="module")
-def judges(tmp_path_factory):
-    """Folders of experts and of two teachers."""
-    folder = tmp_path_factory.mktemp("judges")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(zoo.OWN, "tiny", partial(Tiny))
-        make_experts(folder / "experts")
-        return str(folder / "experts"), [make_teacher(folder / str(i), seed=i) for i in range(2)]
 
 
 def sgd(parameters):
@@ -74,25 +61,6 @@ def run(name, judges, data, steps=2, wrap=lambda cls: cls, sizes=None, trainer=N
     trainer = dict(trainer or {})
     trainer["callbacks"] = [*([model.sizes] if sizes else []), *trainer.get("callbacks", [])]
     return fit(model, data, **limit, **trainer)
-
-
-@pytest.fixture
-def held_at(monkeypatch):
-    """Make the prefix of `size` be matched from the start, and the first `frozen` items not change."""
-
-    def hold(size, frozen):
-        class Held(Prefixes):
-            def due(self, step):
-                return self.made == 0
-
-            def choose(self):
-                self.size[:] = size
-                self.retired[:, frozen] = True
-                self.made = 99
-
-        monkeypatch.setattr(multisize, "Prefixes", Held)
-
-    return hold
 
 
 class Before(Callback):

@@ -6,10 +6,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tests.methods.base.test_multisize import FAST, Before, K, N, data, held_at, judges, run  # noqa: F401
+from tests.methods.base.test_multisize import FAST, Before, K, N, run
 from tests.methods.base.test_prefixes import seen
 from tests.methods.test_mtt import Sgd
-from tests.methods.tiny import SPEC, fit, register, toy, toy_root  # noqa: F401
+from tests.methods.tiny import SPEC, fit, toy
+from tests.network import register
 from vdc.condensed.format import load
 from vdc.condensed.memory import MultiFormation
 from vdc.condensed.memory.static_dynamic import StaticDynamic
@@ -25,7 +26,7 @@ def pixels(model):
 
 
 @pytest.mark.parametrize("name", ["dm", "idc", "frepo", "edc", "mtt"])
-def test_one_item_per_class_is_the_base_method(name, judges, data):  # noqa: F811
+def test_one_item_per_class_is_the_base_method(name, judges, data):
     with_it, without = (
         run(name, judges, data, ipc=1, sizes=m, init="noise", **FAST.get(name, {}))
         for m in (MultiSize(3, 1), None)
@@ -35,7 +36,7 @@ def test_one_item_per_class_is_the_base_method(name, judges, data):  # noqa: F81
 
 
 @pytest.mark.parametrize("name", ["dm", "dc", "frepo", "mtt"])
-def test_an_interval_longer_than_the_run_adds_the_loss_of_one_item_for_good(name, judges, data):  # noqa: F811
+def test_an_interval_longer_than_the_run_adds_the_loss_of_one_item_for_good(name, judges, data):
     """The oracle writes it out: base for `average` steps, then base + the first item of every class."""
 
     def oracle(cls):
@@ -63,7 +64,7 @@ def test_an_interval_longer_than_the_run_adds_the_loss_of_one_item_for_good(name
 @pytest.mark.parametrize(
     ("name", "classwise"), [("dm", True), ("edc", False), ("frepo", True), ("mtt", False)]
 )
-def test_a_resumed_run_goes_on_with_the_same_prefixes(name, classwise, judges, data, tmp_path):  # noqa: F811
+def test_a_resumed_run_goes_on_with_the_same_prefixes(name, classwise, judges, data, tmp_path):
     plan, steps, fast = MultiSize(interval=3, average=2, classwise=classwise), 8, FAST.get(name, {})
     kept = {}
 
@@ -90,7 +91,7 @@ def test_a_resumed_run_goes_on_with_the_same_prefixes(name, classwise, judges, d
     assert not [value for value in held.values() if isinstance(value, torch.Tensor)]
 
 
-def test_every_block_chooses_for_itself(judges, data):  # noqa: F811
+def test_every_block_chooses_for_itself(judges, data):
     told = []
 
     class Told(MatchPrefixes):
@@ -105,7 +106,7 @@ def test_every_block_chooses_for_itself(judges, data):  # noqa: F811
 
 
 @pytest.mark.parametrize(("threshold", "moves"), [(1.0, True), (0.5, False)])
-def test_datm_judges_a_step_by_the_mean_of_both_losses(threshold, moves, judges, data):  # noqa: F811
+def test_datm_judges_a_step_by_the_mean_of_both_losses(threshold, moves, judges, data):
     def wrap(cls):
         class Flat(cls):
             def loss(self, clips, labels, context):
@@ -130,7 +131,7 @@ class ChildDM(DM):
 
 
 @pytest.mark.ddp
-def test_class_blocks_in_two_processes_are_those_of_one(judges, data, tmp_path):  # noqa: F811
+def test_class_blocks_in_two_processes_are_those_of_one(judges, data, tmp_path):
     sets = {}
     for world in (1, 2):
         given = {"net": Network("tiny", {"norm": "in"}), "ipc": N, "block": 2 * N, "iterations": 6}
@@ -167,7 +168,7 @@ class Sees(MatchPrefixes):
 
 
 @pytest.mark.ddp
-def test_processes_with_the_same_items_choose_by_what_all_of_them_saw(data, tmp_path):  # noqa: F811
+def test_processes_with_the_same_items_choose_by_what_all_of_them_saw(data, tmp_path):
     """Alone, one process would choose 2 and the other 1: the means fell by 2.5 and by 1.75, so it is 1."""
     outs = {}
     for world in (1, 2):
@@ -204,7 +205,7 @@ def test_what_items_share_is_kept_while_any_item_is_frozen():
 
 
 @pytest.mark.parametrize("name", ["dm", "mtt"])
-def test_a_frozen_item_of_stills_and_motions_renders_the_same(name, judges, data, held_at):  # noqa: F811
+def test_a_frozen_item_of_stills_and_motions_renders_the_same(name, judges, data, held_at):
     held_at(2, 1)
     before = Before()
     memory = partial(StaticDynamic, statics=1, dynamics=2, lr_static=0.5, budget=0)
@@ -247,13 +248,13 @@ def test_impossible_plans_are_refused(plan, message):
         MultiSize(**plan)
 
 
-def test_rows_in_another_order_than_a_set_is_cut_in_are_refused(judges, data):  # noqa: F811
+def test_rows_in_another_order_than_a_set_is_cut_in_are_refused(judges, data):
     with pytest.raises(ValueError, match=r"multisize needs memory\.order image"):
         run("idc", judges, data, sizes=MultiSize(4, 1), memory=partial(MultiFormation, order="crop"))
 
 
 @pytest.mark.parametrize("now", [None, MultiSize(9, 2)])
-def test_a_checkpoint_of_another_plan_is_refused(now, judges, data, tmp_path):  # noqa: F811
+def test_a_checkpoint_of_another_plan_is_refused(now, judges, data, tmp_path):
     save = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
     saving = {"enable_checkpointing": True, "callbacks": [save], "default_root_dir": str(tmp_path)}
     run("frepo", judges, data, sizes=MultiSize(9, 1), trainer=saving)
@@ -261,12 +262,12 @@ def test_a_checkpoint_of_another_plan_is_refused(now, judges, data, tmp_path):  
         run("frepo", judges, data, sizes=now, trainer={"ckpt_path": str(tmp_path / "step=1.ckpt")})
 
 
-def test_methods_that_learn_nothing_have_no_sizes(data):  # noqa: F811
+def test_methods_that_learn_nothing_have_no_sizes(data):
     with pytest.raises(ValueError, match="Random learns nothing that has sizes: leave multisize out"):
         fit(Random(K, SPEC, ipc=2), data, max_epochs=1, callbacks=[MatchPrefixes(MultiSize(2, 1))])
 
 
-def test_a_method_without_networks_is_measured_by_pixels(data):  # noqa: F811
+def test_a_method_without_networks_is_measured_by_pixels(data):
     kept = []
 
     class Kept(MatchPrefixes):

@@ -8,7 +8,8 @@ import torch
 import yaml
 
 from tests.methods.base.test_condenser import Pull
-from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, register, toy
+from tests.methods.tiny import CLASSES, SPEC, K, fit, make_teacher, toy
+from tests.network import register
 from vdc.cli import main
 from vdc.condensed.format import load
 from vdc.methods import DC, DM, DSA, IDC, NCFM, FRePo, Statistics

@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from tests.methods.tiny import CLASSES, SPEC, fit, register, toy
+from tests.methods.tiny import CLASSES, SPEC, fit, toy
+from tests.network import register
 from vdc.condensed.format import load
 from vdc.methods import DC, DM
 from vdc.methods.base.options import Augmentation, Network, RealClips
