@@ -24,11 +24,11 @@ test: $(READY) ## set up, then run the tests
 test-slow: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-check: $(READY) ## lint, types, import floors
+check: $(READY) ## lint, types, import floors, a test for every module
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_floors.py
+	$(BIN)/python -m pytest tests/test_floors.py tests/test_layout.py
 
 format: $(READY) ## format the code
 	$(BIN)/ruff format .
