@@ -21,7 +21,9 @@ class CondensedClips(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, path: str | Path, ipc: int | None = None) -> None:
         condensed = load_set(path, ipc)
-        self.classes, self.spec, self.labels = condensed.classes, condensed.spec, condensed.labels
+        self.classes = condensed.classes
+        self.spec = condensed.spec
+        self.labels = condensed.labels
         self.memory = condensed.memory()
 
     def __len__(self) -> int:

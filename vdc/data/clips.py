@@ -64,10 +64,19 @@ class VideoClips(Dataset[RawBatch]):
         flip: float = 0.5,
         keep: Sequence[int] | None = None,
     ) -> None:
-        self.videos, self.frames, self.stride, self.size = videos, frames, stride, size
+        self.videos = videos
+        self.frames = frames
+        self.stride = stride
+        self.size = size
         self.load_size, self.keep = load_size, range(frames) if keep is None else keep
-        self.clips, self.starts, self.boxes, self.short_video = clips, starts, boxes, short_video
-        self.seed, self.store, self.crop_scale, self.flip = seed, store, crop_scale, flip
+        self.clips = clips
+        self.starts = starts
+        self.boxes = boxes
+        self.short_video = short_video
+        self.seed = seed
+        self.store = store
+        self.crop_scale = crop_scale
+        self.flip = flip
 
     def __len__(self) -> int:
         """Videos."""

@@ -1,4 +1,4 @@
-"""Which clips a process sees, in which order: the only place that knows processes ("ranks") exist.
+"""Which clips a process sees, in which order.
 
 A key (row, draw) names an item: video `row` of a split, and the number of the draw that its crop and start
 depend on. Samplers are functions of (seed, epoch, position): a run resumed in the middle sees what it would
@@ -31,7 +31,9 @@ class Keys(DistributedSampler[Key]):
     """
 
     def __init__(self, seed: int, rank: int, world: int) -> None:
-        self.seed, self.rank, self.world = seed, rank, world
+        self.seed = seed
+        self.rank = rank
+        self.world = world
         self.epoch = self.first_epoch = self.first = 0
 
     def resume(self, epoch: int, first: int) -> None:

@@ -251,7 +251,9 @@ class ToyData(RealData):
         **kwargs: Any,
     ) -> None:
         super().__init__(root=root, train="train.txt", test="test.txt", format="list", spec=spec, **kwargs)
-        self.train_videos, self.test_videos, self.video_seed = train_videos, test_videos, video_seed
+        self.train_videos = train_videos
+        self.test_videos = test_videos
+        self.video_seed = video_seed
 
     @property
     def classes(self) -> list[str]:

@@ -61,7 +61,9 @@ class CondensedData(LightningDataModule):
         self.protocol = settled.with_rate(self.set.manifest["learnt"], condensed)
         self.real, self.seed = real, seed
         self.memory = self.set.memory().requires_grad_(False)
-        self.spec, self.num_classes, self.classes = self.set.spec, self.set.num_classes, self.set.classes
+        self.spec = self.set.spec
+        self.num_classes = self.set.num_classes
+        self.classes = self.set.classes
         self.hard = self.set.labels.hard
         kind = self.protocol.labels
         if (kind == "soft" and self.set.labels.soft is None) or (

@@ -67,20 +67,20 @@ def evaluate(
         FileNotFoundError: no set or teacher.
     """
     running = Running(trainer, progress, checkpoint_every)
-    resident = CondensedData(condensed, protocol or Protocol(), data, ipc, teacher)
-    check_match(resident.set, data)
-    resident.real = data.with_(test_passes=resident.protocol.test_passes)
+    condensed_data = CondensedData(condensed, protocol or Protocol(), data, ipc, teacher)
+    check_match(condensed_data.set, data)
+    condensed_data.real = data.with_(test_passes=condensed_data.protocol.test_passes)
     folder = Path(out) if out else Path(condensed) / "evaluations"
     results = []
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
-        task = condensed_task(resident, student, net_options or {}, folder, title)
-        results.append(run_task(task, resident, seeds, running))
+        task = condensed_task(condensed_data, student, net_options or {}, folder, title)
+        results.append(run_task(task, condensed_data, seeds, running))
     if not random_twin:
         return results
-    twin = make_random_twin(resident, folder, teacher, progress)
+    twin = make_random_twin(condensed_data, folder, teacher, progress)
     return results + evaluate(
-        str(twin), data, students, seeds, resident.protocol, ipc=ipc, teacher=teacher,
+        str(twin), data, students, seeds, condensed_data.protocol, ipc=ipc, teacher=teacher,
         name=None if name is None else f"{name}-random", out=str(folder), net_options=net_options,
         trainer=trainer, progress=progress, checkpoint_every=checkpoint_every,
     )  # fmt: skip

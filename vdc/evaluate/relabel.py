@@ -95,7 +95,7 @@ def _seen_of(stored: CondensedSet) -> dict[str, Any]:
     tensors = {name: f["sha256"] for name, f in files if name.endswith(".safetensors") and name != LABELS}
     return tensors | {
         "spec": asdict(stored.spec) | {"interpolator": None}
-    }  # it lies anywhere, its hash is here
+    }  # path excluded: its hash is part of the key
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,10 @@ class VideoNet(nn.Module, ABC):
 
     def __init__(self, name: str, num_classes: int, spec: ClipSpec, **options: object) -> None:
         super().__init__()
-        self.name, self.num_classes, self.spec, self.options = name, num_classes, spec, options
+        self.name = name
+        self.num_classes = num_classes
+        self.spec = spec
+        self.options = options
 
     @abstractmethod
     def maps(self, x: Tensor) -> Tensor:

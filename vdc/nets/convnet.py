@@ -13,7 +13,7 @@ CHANNELS = 128
 
 
 def channels(name: str, width: float) -> int:
-    """Channels of a net of some width; what is no width is an error."""
+    """Channels of a net of some width; raises on an invalid width."""
     if not 0 < width <= 4:
         raise ValueError(f"net {name}: width must be in (0, 4], got {width}")
     return max(1, round(width * CHANNELS))

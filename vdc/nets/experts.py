@@ -73,7 +73,9 @@ class Recorder:
     """
 
     def __init__(self, path: Path, net: VideoNet, epochs: int, precision: Precision) -> None:
-        self.path, self.epochs, self.precision = path, epochs, precision
+        self.path = path
+        self.epochs = epochs
+        self.precision = precision
         layout = {name: list(shape) for name, shape in Layout.of(net).shapes.items()}
         held, row = 4 * flat_buffers(net).numel(), snapshot_bytes(net, precision)
         end = held + (epochs + 1) * row
@@ -90,7 +92,9 @@ class Recorder:
         text = json.dumps(fields).encode()
         text += b" " * (-len(text) % 8)
         header = struct.pack("<Q", len(text)) + text
-        self._buffers, self._theta, self._row = len(header), len(header) + held, row
+        self._buffers = len(header)
+        self._theta = len(header) + held
+        self._row = row
         if not self._is(header, len(header) + end):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:

@@ -31,7 +31,9 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads, self.scale = heads, (dim // heads) ** -0.5
-        self.norm, self.qkv, self.out = nn.LayerNorm(dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (..., L, D) -> what is added to them."""
@@ -93,7 +95,9 @@ class Interpolator(nn.Module):
     ) -> None:
         super().__init__()
         self.keys = sorted(set(keys or [n for n in (1, 2, 4, 8) if n < frames]))
-        self.frames, self.size, self.patch = frames, size, patch
+        self.frames = frames
+        self.size = size
+        self.patch = patch
         self.options = {"keys": self.keys, "dim": dim, "depth": depth, "heads": heads, "patch": patch}
         if not self.keys or not 1 <= self.keys[0] <= self.keys[-1] < frames:
             raise ValueError(f"interpolator: keys {self.keys} must be in 1..{frames - 1}, below spec.frames")

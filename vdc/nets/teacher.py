@@ -37,8 +37,12 @@ class Teacher(nn.Module):
 
     def __init__(self, net: VideoNet, info: dict[str, Any], path: Path) -> None:
         super().__init__()
-        self.net, self.info, self.path = net, info, path
-        self.name, self.num_classes, self.spec = net.name, net.num_classes, net.spec
+        self.net = net
+        self.info = info
+        self.path = path
+        self.name = net.name
+        self.num_classes = net.num_classes
+        self.spec = net.spec
         self.classes: list[str] = info["classes"]
         self.digest: str = info["sha256"]  # of the weights file
         self.train()

@@ -87,7 +87,7 @@ def group_scores(held: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> li
 
 
 def name_of(held: Mapping[str, Any]) -> str:
-    """What an evaluation is of."""
+    """Display name of an evaluation."""
     size = "" if held["ipc"] is None else f", ipc {held['ipc']}"
     return f"{held['method']}{size}, {held['protocol']['labels']}, {student_of(held)}"
 

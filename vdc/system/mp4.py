@@ -32,7 +32,7 @@ def encode(
     """
     count = 0
     with av.open(str(path), "w", format="mp4") as container:
-        # Macroblock tree reads memory that nothing wrote (at 32, 48, 112 pixels): the same frames, other bytes.
+        # libx264's mbtree reads uninitialised memory (at 32, 48, 112 pixels): output would not be reproducible.
         stream = container.add_stream("libx264", rate=rate, options={**options, "mbtree": "0"})
         stream.height, stream.width = size
         stream.pix_fmt = pixels

@@ -42,7 +42,9 @@ class Recovery(LightningModule):
 
     def __init__(self, spec: ClipSpec, protocol: Protocol, seed: int, options: dict[str, Any]) -> None:
         super().__init__()
-        self.net, self.protocol, self.seed = Interpolator(spec.frames, spec.size, **options), protocol, seed
+        self.net = Interpolator(spec.frames, spec.size, **options)
+        self.protocol = protocol
+        self.seed = seed
         self.net.reset_parameters(generator(seed, "init"))
         self.errors: dict[
             str, dict[str, float]

@@ -50,7 +50,7 @@ class Running:
         """Train and test, going on from the checkpoint in `folder` if there is one.
 
         Args:
-            module: what is trained; its `results` and `history` hold the scores afterwards.
+            module: what is trained; it holds its scores afterwards.
             data: its clips.
             folder: of the checkpoint and the TensorBoard log of this run.
             title: of the progress bar.

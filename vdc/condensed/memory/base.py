@@ -32,7 +32,9 @@ class Memory(nn.Module, ABC):
         super().__init__()
         if ipc < 1:
             raise ValueError(f"ipc must be at least 1, got {ipc}")
-        self.num_classes, self.ipc, self.spec = num_classes, ipc, spec
+        self.num_classes = num_classes
+        self.ipc = ipc
+        self.spec = spec
         self.logits: nn.Parameter | None = None  # (rows, K) learnable soft labels, see `learn_labels`
 
     def __len__(self) -> int:

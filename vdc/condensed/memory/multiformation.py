@@ -52,7 +52,9 @@ class MultiFormation(Pixels):
         if order not in ("image", "crop"):
             raise ValueError(f"memory.order must be image or crop, got {order!r}")
         super().__init__(num_classes, ipc, spec)
-        self.factor, self.time_factor, self.order = factor, time_factor, order
+        self.factor = factor
+        self.time_factor = time_factor
+        self.order = order
         self.per_item = factor * factor * time_factor
 
     @property

@@ -81,7 +81,10 @@ class StaticDynamic(Memory):
         if motion not in get_args(Motion):
             raise ValueError(f"memory.motion must be noise or clips, got {motion!r}")
         self.motion = motion
-        self.statics, self.dynamics, self.kind, self.width = statics, dynamics, integrator, width
+        self.statics = statics
+        self.dynamics = dynamics
+        self.kind = integrator
+        self.width = width
         self.rates = {"static": lr_static, "dynamic": lr_dynamic, "integrator": lr_integrator}
         if all(rate == 0 for rate in self.rates.values()) or any(r and r < 0 for r in self.rates.values()):
             raise ValueError(f"memory.lr_*: none may be negative, and not all of them 0; got {self.rates}")
@@ -224,7 +227,7 @@ class StaticDynamic(Memory):
         return parts.reshape(len(self.stills), -1, *parts.shape[2:])
 
     def _sample(self, motions: Tensor) -> Tensor:
-        """Every so-manieth value."""
+        """Every `every`-th value, to track drift."""
         return motions.flatten()[:: self.every]
 
     def curves(self) -> dict[str, Tensor]:
