@@ -126,7 +126,7 @@ def test_a_folder_that_is_no_set_is_refused(tmp_path):
 class Broken(Pixels):
     """Fails after the tensors were handed over, before the set is complete."""
 
-    def render(self, rows, frozen=0):
+    def render(self, rows):
         raise RuntimeError("out of memory")
 
 
@@ -169,7 +169,7 @@ class Packed(Pixels):
     per_item = 2
     shared = "shared.bank"
 
-    def clips(self, rows, held):
+    def clips(self, rows):
         half = self.videos.unflatten(2, (2, -1)).transpose(1, 2).flatten(0, 1)[rows]
         return half.repeat_interleave(2, 2)
 

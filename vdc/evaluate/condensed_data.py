@@ -179,7 +179,7 @@ class CondensedData(LightningDataModule):
     def compose(self, rows: Tensor) -> Batch:
         """Render `rows` (N,) int64, augment, mix and label them; nothing here waits for the device."""
         p = self.protocol
-        stored = self.memory.clips(rows, None)
+        stored = self.memory.clips(rows)
         clips = look(stored, self.spec, self._geometry.of(rows), self.interpolator)
         if p.augment == "dsa" and p.labels != "views":
             clips = diff_augmented(clips, self._dsa)

@@ -150,7 +150,7 @@ class _Labeller:
         """Logits (n, K) of clip rows seen through `view`, or whole in the middle window, mean of variants."""
         spec, said = self.memory.spec, list[Tensor]()
         for some in torch.split(rows, max(1, self.batch // variants)):
-            clips = self.memory.clips(some.repeat_interleave(variants), None)
+            clips = self.memory.clips(some.repeat_interleave(variants))
             if view is None:
                 seen = apply_view(clips, spec, None, self.between)
             else:

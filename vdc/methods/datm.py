@@ -75,7 +75,7 @@ class DATM(MTT):
         if self.memory.logits is None:
             return
         rows = torch.arange(len(self.memory), device=self.device)
-        parts = [self.memory.clips(part, None).cpu() for part in torch.split(rows, CHUNK)]
+        parts = [self.memory.clips(part).cpu() for part in torch.split(rows, CHUNK)]
         logits = expert_logits(self.experts, torch.cat(parts), self.spec, self.device)
         self.memory.logits.copy_(mean_expert_logits(logits, self.memory.labels))
 

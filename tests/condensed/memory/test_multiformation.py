@@ -112,9 +112,9 @@ def test_starts_from_clips_that_it_cannot_divide():
         memory.initialise(torch.ones(1, 2, 3, 5, 7, 7))
 
 
-def test_gradient_stays_in_the_tile_and_is_exactly_zero_where_frozen():
+def test_gradient_stays_in_the_tile():
     memory = filled(num_classes=1)
-    clips, _ = memory.render(torch.tensor([0, 1, 7]), frozen=1)  # two tiles of item 0, the last of item 1
+    clips, _ = memory.render(torch.tensor([7]))  # the last of item 1
     clips.sum().backward()
     touched = memory.videos.grad.abs().sum((1, 2)) > 0  # (items, H, W)
     assert not touched[0].any()
@@ -141,7 +141,7 @@ class Renders(torch.nn.Module):
         self.memory = memory
 
     def forward(self, rows):
-        return self.memory.clips(rows, None)
+        return self.memory.clips(rows)
 
 
 @pytest.mark.parametrize("options", [{}, {"factor": 3}, {"time_factor": 2}, {"order": "crop"}])
@@ -162,7 +162,7 @@ def test_a_stored_set_is_uint8_and_renders_what_it_stores(options):
     assert {b.dtype for n, b in again.named_buffers() if n == "frames"} == {torch.uint8}
     assert not any(t.is_meta for t in again.buffers())
     learning = MultiFormation(2, 3, SPEC, **again.options())
-    learning.videos.data.copy_(Pixels.restore(stored, 2, 3, SPEC).clips(torch.arange(6), None))
+    learning.videos.data.copy_(Pixels.restore(stored, 2, 3, SPEC).clips(torch.arange(6)))
     rows = torch.randperm(len(memory))[:9]
     torch.testing.assert_close(again.render(rows)[0], learning.render(rows)[0], atol=1e-6, rtol=0)
     assert torch.equal(again.state()["videos"], stored["videos"])

@@ -67,28 +67,18 @@ class Memory(nn.Module, ABC):
         """Make labels learnable, starting at `logits` (rows, K)."""
         self.logits = nn.Parameter(logits.detach().clone().float())
 
-    def render(self, rows: Tensor, frozen: int | Tensor = 0) -> tuple[Tensor, Tensor]:
-        """Clips of `rows`, differentiable in the parameters, except in the first `frozen` items of each class.
-
-        Args:
-            rows: (N,) int64.
-            frozen: items, of every class or (K,) of each.
+    def render(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips of `rows` (N,) int64, differentiable in the parameters.
 
         Returns:
             clips (N, C, T_c, H, W), normalised; labels (N,) int64, or (N, K) logits where labels are learnt.
         """
-        if isinstance(frozen, Tensor):
-            frozen = frozen.to(rows.device)[rows // (self.ipc * self.per_item)]
-        held = None if isinstance(frozen, int) and not frozen else (rows // self.per_item) % self.ipc < frozen
-        clips = self.clips(rows, held)
-        if self.logits is None:
-            return clips, rows // (self.ipc * self.per_item)
-        labels = self.logits[rows]
-        return clips, labels if held is None else torch.where(held[:, None], labels.detach(), labels)
+        labels = rows // (self.ipc * self.per_item) if self.logits is None else self.logits[rows]
+        return self.clips(rows), labels
 
     @abstractmethod
-    def clips(self, rows: Tensor, held: Tensor | None) -> Tensor:
-        """Clips of `rows`, (N, C, T_c, H, W); no gradient flows to rows where `held` (N,) bool is true."""
+    def clips(self, rows: Tensor) -> Tensor:
+        """Clips of `rows`, (N, C, T_c, H, W)."""
 
     def as_stored(self, clips: Tensor) -> Tensor:
         """Real clips (n, C, T_c, H, W) as they would look once stored; the memory itself stays as it is."""

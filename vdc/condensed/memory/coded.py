@@ -61,14 +61,12 @@ class Coded(Memory):
         self.decoder, self.per_item = decoder, clips_per_item
         self.register_buffer("codes", None, persistent=False)
 
-    def clips(self, rows: Tensor, held: Tensor | None) -> Tensor:
-        """Clips of `rows`, (N, C, T_c, H, W) normalised; no gradient at all where `held` (N,) bool."""
+    def clips(self, rows: Tensor) -> Tensor:
+        """Clips of `rows`, (N, C, T_c, H, W) normalised."""
         if self.codes is not None:
             numbers = self.decoder.unpack(self.codes.flatten(0, 1)[rows])
         else:
             numbers = self.decoder.rounded(self.coefficients[rows])
-        if held is not None:
-            numbers = torch.where(held[:, None], numbers.detach(), numbers)
         return self.decoder.clips(numbers)
 
     def as_stored(self, clips: Tensor) -> Tensor:

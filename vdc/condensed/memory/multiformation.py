@@ -75,16 +75,14 @@ class MultiFormation(Pixels):
         label, within = rows // self.init_clips_per_class, rows % self.init_clips_per_class
         return label * self.ipc + within % self.ipc, within // self.ipc
 
-    def clips(self, rows: Tensor, held: Tensor | None) -> Tensor:
-        """Clips of `rows`, (N, C, T_c, H, W) normalised; no gradient at all where `held` (N,) bool."""
+    def clips(self, rows: Tensor) -> Tensor:
+        """Clips of `rows`, (N, C, T_c, H, W) normalised."""
         items, tiles = self.places(rows)
         wanted, place = torch.unique(items, return_inverse=True)
         if self.frames is None:
             clips = self._cut(self.videos[wanted], place, tiles)
         else:
             clips = to_clips(self._cut(self.frames[wanted].movedim(-1, 1), place, tiles).movedim(1, -1))
-        if held is not None:
-            clips = torch.where(held[:, None, None, None, None], clips.detach(), clips)
         return self._resized(clips, self.spec.stored, self.spec.size)
 
     def _cut(self, items: Tensor, place: Tensor, tiles: Tensor) -> Tensor:

@@ -38,12 +38,11 @@ class Pixels(Memory):
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
-    def clips(self, rows: Tensor, held: Tensor | None) -> Tensor:
-        """Clips of `rows`, (N, C, T_c, H, W) normalised; no gradient at all where `held` (N,) bool."""
+    def clips(self, rows: Tensor) -> Tensor:
+        """Clips of `rows`, (N, C, T_c, H, W) normalised."""
         if self.frames is not None:
             return to_clips(self.frames[rows])
-        clips = self.videos[rows]
-        return clips if held is None else torch.where(held[:, None, None, None, None], clips.detach(), clips)
+        return self.videos[rows]
 
     @torch.no_grad()
     def initialise(self, clips: Tensor) -> None:

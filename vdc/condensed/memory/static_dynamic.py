@@ -25,7 +25,7 @@ class StaticDynamic(Memory):
     are 2. Which two make the clip is drawn anew at every step and epoch (`redraw`), from the seed and the
     item alone; a row asked for several times at once takes its S * D pairs in turn. Stills start as the middle
     frames of the clips given, or as the stills of a condensed set (`StaticDC`); for the rest see `motion`.
-    Frozen items change with the integrator: multi-size freezes it too.
+    All items change with the integrator: where some are frozen, it is frozen too.
 
     Args:
         num_classes: K.
@@ -156,12 +156,12 @@ class StaticDynamic(Memory):
         drawn = torch.rand(self.pairs.shape, generator=generator(seed, "pairs"), device="cpu")
         self.pairs.copy_(drawn.argsort(1))
 
-    def clips(self, rows: Tensor, held: Tensor | None) -> Tensor:
-        """Clips of `rows`, (N, C, T_c, H, W), all in one batch; see the class for repeated and held rows."""
+    def clips(self, rows: Tensor) -> Tensor:
+        """Clips of `rows`, (N, C, T_c, H, W), all in one batch; see the class for repeated rows."""
         pairs = self.pairs[rows, occurrences(rows) % self.variants]
         still, motion = self._stills(rows, pairs // self.dynamics), self._motions(rows, pairs % self.dynamics)
         clips: Tensor = self.integrator(still, motion)
-        return clips if held is None else torch.where(held[:, None, None, None, None], clips.detach(), clips)
+        return clips
 
     def _stills(self, items: Tensor, which: Tensor) -> Tensor:
         """Stills (N, C, H, W) number `which` (N,) of items (N,)."""
