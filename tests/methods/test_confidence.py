@@ -45,16 +45,14 @@ def memory_of(kind, made):
             one = MultiFormation(1, 1, SPEC)
             one.initialise(clip.expand(1, 4, *clip.shape))
             state = one.state()
-            return MultiFormation.restore(state, 1, 1, SPEC, **one.options()).clips(torch.tensor([2]), None)[
-                0
-            ]
+            return MultiFormation.restore(state, 1, 1, SPEC, **one.options()).clips(torch.tensor([2]))[0]
 
         return MultiFormation, packed
 
     def coded(clip):
         one = Coded(1, 1, SPEC, str(made / "code"), 30)
         one.initialise(clip[None, None])
-        return Coded.restore(one.state(), 1, 1, SPEC, **one.options()).clips(torch.tensor([0]), None)[0]
+        return Coded.restore(one.state(), 1, 1, SPEC, **one.options()).clips(torch.tensor([0]))[0]
 
     return partial(Coded, code=str(made / "code"), clip_bytes=30, clips_per_item=4), coded
 
