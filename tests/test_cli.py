@@ -16,12 +16,12 @@ from tests.codes import make_code
 from tests.commands import SMALL, refused, toy_args
 from vdc.cli import COMMANDS, main
 from vdc.cli.commands import Evaluate, Fit, Pretrain, find_config
-from vdc.cli.overlays import with_overlays
 from vdc.condensed.format import load
 from vdc.data.toy import CLASSES
 from vdc.methods import RDED, Random
 from vdc.nets import build, save_teacher
 from vdc.spec import ClipSpec
+from vdc.system.overlays import with_overlays
 from vdc.train.protocol import named
 
 ROOT = Path(__file__).parents[1]

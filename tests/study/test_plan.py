@@ -195,6 +195,14 @@ def test_the_root_is_known_from_anywhere(tmp_path, monkeypatch):
     assert digest("fit", {"data.root": "a"}) == digest("fit", {"data.root": str(tmp_path / "a")})
 
 
+def test_defaults_of_real_videos_may_be_said():
+    real = {"data": "RealData", "data.root": "x"}
+    said = real | {"data.classes": None, "data.format": "auto", "data.spec.frames": 8}
+    assert digest("fit", real) == digest("fit", said) != digest("fit", said | {"data.spec.frames": 4})
+    toy = {"data": "ToyData", "data.root": "x"}  # whose defaults are others
+    assert digest("fit", toy) != digest("fit", toy | {"data.spec.frames": 8})
+
+
 def test_plain_values():
     assert plain([True, None, 1, "1.0", "x", {"a": False}]) == [
         "true",
@@ -204,6 +212,21 @@ def test_plain_values():
         "x",
         {"a": "false"},
     ]
+
+
+def test_what_a_config_builds_on_counts(write, held, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine_fit.yaml").write_text("overlays: [mine_data]\nmodel: {init_args: {rate: 1}}")
+    held["steps"]["fit"]["config"] = ["mine_fit"]
+    rates = []
+    for text in ("model: {rate: 3, more: 2}", "model: {rate: 4, more: 2}", "model: {more: 5}"):
+        read_config.cache_clear()
+        (tmp_path / "mine_data.yaml").write_text(text)
+        made = plan(load(write(held)), "a/1")
+        fit = next(step for step in made.steps.values() if step.command == "fit")
+        rates.append((fit.settings["model.rate"], fit.settings["model.more"], fit.name))
+    assert [rate[:2] for rate in rates] == [(1, 2), (1, 2), (1, 5)]
+    assert rates[0][2] == rates[1][2] != rates[2][2]
 
 
 def test_a_changed_config_is_another_step(write, held, tmp_path, monkeypatch):

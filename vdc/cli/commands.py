@@ -14,13 +14,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from vdc.cli.overlays import first_asked, with_overlays
 from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
 from vdc.methods import Condenser
 from vdc.methods.base.multisize import MatchPrefixes
 from vdc.methods.base.prefixes import MultiSize
 from vdc.methods.base.preview import Preview
+from vdc.system.overlays import first_asked, with_overlays
 from vdc.system.shipped import find
 from vdc.train import experts as experting
 from vdc.train import teacher as training

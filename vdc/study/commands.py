@@ -1,15 +1,19 @@
 """Plain `vdc` commands, each known by a digest of what it does and of what it reads."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vdc.data import RealData
+from vdc.spec import ClipSpec
 from vdc.study.study import Command, read_yaml
 from vdc.system import shipped
+from vdc.system.overlays import below
 
 Flags = dict[str, Any]
 READS_DATA = ("pretrain", "fit", "evaluate")
@@ -24,6 +28,9 @@ HARDWARE = (
     "preview",
 )
 RESULT = "result"
+PARAMETERS = inspect.signature(RealData).parameters.items()
+DEFAULTS = {f"data.{name}": one.default for name, one in PARAMETERS if name not in ("root", "spec")}
+DEFAULTS |= {f"data.spec.{one.name}": one.default for one in fields(ClipSpec)}  # of RealData
 
 
 @dataclass(frozen=True)
@@ -100,15 +107,21 @@ def referred(value: Any, of: Callable[[str], Any]) -> Any:
 
 @cache
 def read_config(name: str) -> dict[str, Any]:
-    """Content of a config found by its name.
+    """Content of a config found by its name, without those it builds on.
 
     Raises:
         ValueError: there is none, or it is no YAML.
     """
     try:
-        return read_yaml(shipped.find(name))
+        held = read_yaml(shipped.find(name))
     except FileNotFoundError as error:
         raise ValueError(str(error)) from error
+    return {key: value for key, value in held.items() if key != "overlays"}
+
+
+def layers(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Contents of configs, each after those it builds on."""
+    return [read_config(one) for name in names for one in (*below(name, ()), name)]
 
 
 def label_of(name: str) -> str:
@@ -137,11 +150,19 @@ def _leaves(layer: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
 
 
 def digest(command: str, settings: Flags) -> str:
-    """Ten digits that name what a command does: of its settings, without what only decides where and how fast."""
+    """Ten digits that name what a command does.
+
+    Args:
+        command: of `vdc`.
+        settings: what configs and flags say. What only decides where and how fast does not count, nor a default of
+            the data that is said all the same.
+    """
+    usual = DEFAULTS if settings.get("data") == "RealData" else {}
     kept = {
         key: value
         for key, value in settings.items()
         if not any(key == name or key.startswith(f"{name}.") for name in HARDWARE)
+        and (key not in usual or plain(value) != plain(usual[key]))
     }
     if "data.root" in kept:
         kept["data.root"] = str(Path(kept["data.root"]).resolve())

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from vdc.study.commands import READS_DATA, Flags, Planned, digest, flat, label_of, read_config, referred
+from vdc.study.commands import READS_DATA, Flags, Planned, digest, flat, label_of, layers, referred
 from vdc.study.study import Rule, Step, Study, Value, known
 
 
@@ -128,7 +128,7 @@ def report_of(
     maker = _Maker(study, values, rules, 0, extra, steps)
     flags: Flags = {}
     for name in study.report.config or []:
-        flags["data"] = read_config(str(maker.filled(name)))["data"]
+        flags["data"] = layers([str(maker.filled(name))])[-1]["data"]
     for key, value in study.report.flags.items():
         flags[key] = referred(maker.filled(value), lambda name: f"@{maker.make(name)}")
     return flags | extra.get("data", {})
@@ -172,7 +172,7 @@ class _Maker:
             return f"@{made}"
 
         flags = {key: referred(value, reference) for key, value in flags.items()}
-        settings = flat([*(read_config(one) for one in config), flags])
+        settings = flat([*layers(config), flags])
         label = Path(config[0]).stem if config else label_of(needs[0]) if needs else name
         if step.run == "evaluate" and needs:
             label = label_of(needs[0])

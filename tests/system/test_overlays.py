@@ -2,7 +2,7 @@
 
 import pytest
 
-from vdc.cli.overlays import first_asked, overlays_of, with_overlays
+from vdc.system.overlays import first_asked, overlays_of, with_overlays
 
 
 @pytest.fixture(autouse=True)
