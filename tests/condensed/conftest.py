@@ -1,13 +1,10 @@
 import pytest
 import torch
 
-from tests.small import condensed
 from vdc.condensed.format import save
 from vdc.condensed.labels import Labels, Views
 from vdc.condensed.memory import Pixels
 from vdc.spec import ClipSpec
-
-__all__ = ["condensed"]
 
 SPEC = ClipSpec(frames=4, size=12)
 K, IPC = 3, 2
