@@ -16,7 +16,7 @@ OPEN: dict[str, Any] = {
     **H264,
     "options": {
         "preset": "medium",
-        "x264-params": "open-gop=1:keyint=16:min-keyint=16:bframes=4:b-adapt=0:scenecut=0:crf=5",
+        "x264-params": "open-gop=1:keyint=15:min-keyint=15:bframes=2:b-adapt=0:scenecut=0:crf=5",
     },
 }
 HEVC: dict[str, Any] = {

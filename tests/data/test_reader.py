@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from tests.data.videos import in_order, indices, write
-from vdc.data.reader import BadVideo, decoder, open_video
+from vdc.data.reader import BadVideo, decoder_version, open_video
 from vdc.system.mp4 import write_mp4
 
 TIMES = np.random.default_rng(0).integers(5, 200, 40).cumsum().tolist()
@@ -180,4 +180,4 @@ def test_no_file_stays_open(tmp_path):
 
 
 def test_the_decoder_is_named():
-    assert decoder().startswith("av ")
+    assert decoder_version().startswith("av ")

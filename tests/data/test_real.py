@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from tests.data.videos import write
 from vdc.data import RealData
-from vdc.data.reader import decoder
+from vdc.data.reader import decoder_version
 from vdc.ops.pixels import to_clips, to_frames
 from vdc.spec import ClipSpec
 
@@ -106,7 +106,7 @@ def test_the_fingerprint_does_not_depend_on_where_the_set_lies(toy, tmp_path):
     assert here == there
     assert here["train"]["videos"] == 12
     assert here["test"]["bytes"] == sum(p.stat().st_size for p in toy.rglob("test*.mp4"))
-    assert (here["decoder"], here["skipped"], here["load_size"]) == (decoder(), [], [16, 16])
+    assert (here["decoder"], here["skipped"], here["load_size"]) == (decoder_version(), [], [16, 16])
     assert here["train"]["sha256"] != data(toy, classes=["run", "jump"]).fingerprint()["train"]["sha256"]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vdc.data.index import Video
-from vdc.data.reader import BadVideo, open_video
+from vdc.data.reader import BadVideo
 from vdc.system.memory import free_memory
 
 Cache = Literal["auto", "ram", "none"]
@@ -106,7 +106,7 @@ def _decode(
         first.append(first[-1] + len(indices))
 
     def decode(row: int) -> None:
-        reader = open_video(videos[row].path, videos[row].frames)
+        reader = videos[row].open()
         frames[first[row] : first[row + 1]] = reader.get(kept[row], size)
 
     for _ in _parallel(decode, range(len(videos)), f"{name}: decoding", local):
@@ -127,7 +127,7 @@ def undecodable(videos: Sequence[Video], local: tuple[int, int]) -> dict[int, st
 
     def check(video: Video) -> str:
         try:
-            open_video(video.path, video.frames).check()
+            video.open().check()
         except BadVideo as error:
             return str(error)
         return ""
@@ -138,7 +138,7 @@ def undecodable(videos: Sequence[Video], local: tuple[int, int]) -> dict[int, st
 
 
 def _length(video: Video) -> int:
-    return len(open_video(video.path, video.frames))
+    return len(video.open())
 
 
 def _parallel(work: Callable[[T], R], items: Sequence[T], name: str, local: tuple[int, int]) -> Iterator[R]:

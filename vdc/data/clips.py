@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from vdc.data.cache import Store
 from vdc.data.index import Video
-from vdc.data.reader import open_video
 from vdc.data.sampler import Key
 from vdc.ops.augment import centre_boxes, full_boxes, random_boxes
 from vdc.ops.rng import generator
@@ -108,7 +107,7 @@ class VideoClips(Dataset[RawBatch]):
             drawn = [generator(self.seed, "clip", row, number) for number in wanted]
             boxes += [self._box(rng) for rng in drawn]
             if self.store is None:
-                reader = open_video(self.videos[row].path, self.videos[row].frames)
+                reader = self.videos[row].open()
                 pixels.append(reader.get(self._indices(len(reader), wanted, drawn), self.load_size))
             else:
                 indices = self._indices(self.store.lengths[row], wanted, drawn)

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from vdc.data.folders import VIDEOS, Part, has_suffix, ignored
 from vdc.data.formats import Format, read_entries
 from vdc.data.lists import Entry, class_table
+from vdc.data.reader import Decoder, Reader, open_video
 from vdc.data.tables import Names, Source
 from vdc.data.text import shown
 
@@ -23,11 +24,17 @@ class Video:
         path: absolute; a file, or a folder of images.
         label: class index.
         frames: of a folder, as its list says; `None` counts the images.
+        decoder: that reads it.
     """
 
     path: str
     label: int
     frames: int | None = None
+    decoder: Decoder = "pyav"
+
+    def open(self) -> Reader:
+        """A reader of its frames."""
+        return open_video(self.path, self.frames, self.decoder)
 
 
 @dataclass(frozen=True)

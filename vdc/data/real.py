@@ -28,7 +28,7 @@ from vdc.data.loaders import (
     steps,
     whole_videos,
 )
-from vdc.data.reader import decoder
+from vdc.data.reader import Decoder, decoder_version
 from vdc.data.sampler import Key, Keys, left_at
 from vdc.data.splits import BadClip, Split, bad_videos, divide, fingerprint, no_test_videos, read_lists
 from vdc.ops.augment import resized_crop
@@ -53,6 +53,7 @@ class RealData(LightningDataModule):
         batch_size: clips per batch and process.
         per_class: clips of each class per batch, for methods that match class by class.
         num_workers: decoding processes; 0 decodes in this one.
+        decoder: `pyav` gives what players show; `decord`, as published pipelines, other frames of some files.
         cache: keep decoded frames in memory: if they fit in a quarter of what is free, always, or never.
         val_share: share of every class's training videos that is held out for validation.
         test_clips: clips per test video, spread evenly; their logits are averaged.
@@ -78,6 +79,7 @@ class RealData(LightningDataModule):
         batch_size: int = 16,
         per_class: int = 16,
         num_workers: int = 0,
+        decoder: Decoder = "pyav",
         cache: Cache = "auto",
         val_share: float = 0.0,
         test_clips: int = 1,
@@ -95,7 +97,8 @@ class RealData(LightningDataModule):
         self.root, self.train, self.test, self.format, self.keep = root, train, test, format, classes
         self._spec, self.load_size, self.seed = spec, load_size or (side, side), seed
         self.batch_size, self.per_class, self.test_clips = batch_size, per_class, test_clips
-        self.num_workers, self.cache, self.candidates, self.test_passes = num_workers, cache, candidates, 0
+        self.num_workers, self.cache, self.decoder = num_workers, cache, decoder
+        self.candidates, self.test_passes = candidates, 0
         self.val_share, self.on_bad_clip, self.short_video = val_share, on_bad_clip, short_video
         self.first_clip, self.augment, self.crop_scale, self.flip = first_clip, augment, crop_scale, flip
         for name in ("batch_size", "per_class", "test_clips", "candidates"):
@@ -107,6 +110,7 @@ class RealData(LightningDataModule):
             )
         if not 0 <= val_share < 1:
             raise ValueError(f"--data.val_share must be in [0, 1), got {val_share}")
+        decoder_version(decoder)  # refused here if it is not installed
         self.skipped: dict[str, str] = {}  # path -> why, of the videos left out
         self._stores: dict[Split, Store | None] = {}
 
@@ -135,7 +139,7 @@ class RealData(LightningDataModule):
     @cached_property
     def _lists(self) -> dict[Part, Index]:
         """The videos as listed."""
-        return read_lists(self.root, self.train, self.test, self.format, self.keep)
+        return read_lists(self.root, self.train, self.test, self.format, self.keep, self.decoder)
 
     @cached_property
     def splits(self) -> dict[Split, list[Video]]:
@@ -151,7 +155,8 @@ class RealData(LightningDataModule):
         """What the data is, wherever it lies: size and hash of the splits, decoder, files left out."""
         splits: dict[str, Any] = {k: fingerprint(videos, self.root) for k, videos in self.splits.items()}
         skipped = sorted(os.path.relpath(path, self.root) for path in self.skipped)
-        return {**splits, "load_size": list(self.load_size), "decoder": decoder(), "skipped": skipped}
+        known = {"load_size": list(self.load_size), "decoder": decoder_version(self.decoder)}
+        return {**splits, **known, "skipped": skipped}
 
     # -- clips -------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from vdc.data.cache import undecodable
 from vdc.data.folders import Part, split_folders
 from vdc.data.formats import Format
 from vdc.data.index import Index, Video, bytes_of, identity, orders_classes, read_index, subset
+from vdc.data.reader import Decoder
 from vdc.data.text import shown
 from vdc.ops.rng import generator
 
@@ -20,7 +22,12 @@ BadClip = Literal["error", "skip"]
 
 
 def read_lists(
-    root: str, train: str | None, test: str | None, fmt: Format, classes: list[str] | None
+    root: str,
+    train: str | None,
+    test: str | None,
+    fmt: Format,
+    classes: list[str] | None,
+    decoder: Decoder = "pyav",
 ) -> dict[Part, Index]:
     """The training videos as listed, and the validation and test videos if there are any, with the same classes.
 
@@ -50,7 +57,10 @@ def read_lists(
     for part, index in lists.items():
         if not index.videos:
             raise ValueError(f"--data.{part}: no {part} videos of the classes {', '.join(index.classes)}")
-    return lists
+    return {
+        part: replace(index, videos=[replace(video, decoder=decoder) for video in index.videos])
+        for part, index in lists.items()
+    }
 
 
 def _folders_of(root: str) -> dict[Part, str | None]:

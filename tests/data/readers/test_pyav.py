@@ -62,7 +62,7 @@ KINDS = {
     },
     # edit lists
     "trimmed.mp4": lambda d: odd.trimmed(made(d / "w.mp4", **odd.H264, gop=24), d / "a.mp4", 32, 24),
-    "trimmed_open.mov": lambda d: odd.trimmed(made(d / "w.mov", **odd.OPEN), d / "a.mov", 22, 16),
+    "trimmed_open.mov": lambda d: odd.trimmed(made(d / "w.mov", **odd.OPEN), d / "a.mov", 22, 15),
     "two_edits.mp4": lambda d: odd.two_edits(made(d / "a.mp4", **odd.H264), (30, 44), (6, 20)),
     "two_overlapping_edits.mp4": lambda d: odd.two_edits(made(d / "a.mp4", **odd.H264), (10, 24), (20, 40)),
     # AVI: repeated and dropped pictures, headers and indices that lie

@@ -19,6 +19,7 @@ from vdc.data.readers.timeline import Timeline, timeline
 from vdc.data.readers.whole import lacking
 
 STEPS_BACK = 3  # key frames that a seek is tried from before decoding from the start
+FASTEST = 1000  # frames per second of the fastest cameras that people have
 LENGTHS: dict[tuple[str, int, int], int] = {}  # (path, mtime, size) -> frames, of files that must be counted
 
 
@@ -47,7 +48,7 @@ class VideoFile(Reader):
         self.path = path
         with naming(path):
             self._choose()
-            self._size = self._stream.height, self._stream.width  # a later change of size is no other video
+            self._size = self.stream.height, self.stream.width  # a later change of size is no other video
             self._length = len(self.timeline.times) if self.timeline.sought else self._counted()
 
     def _bad(self, reason: str) -> BadVideo:
@@ -67,7 +68,7 @@ class VideoFile(Reader):
         self._container = open_container(self.path)
         found = videos(self._container)
         if choice < len(found):
-            self._choice, self._stream, self._reformat = choice, found[choice], VideoReformatter()
+            self._choice, self.stream, self._reformat = choice, found[choice], VideoReformatter()
         elif not choice:
             what = "no decoder for its video" if self._container.streams.video else "no video stream"
             raise self._bad(what)
@@ -77,17 +78,17 @@ class VideoFile(Reader):
         """Take the best video; another one where that is a still picture."""
         choice = 0
         while self._open(choice):
-            self.timeline: Timeline = timeline(self._container, self._stream)
+            self.timeline: Timeline = timeline(self._container, self.stream)
             if self.timeline.packets > 1:
                 break
             choice += 1
         else:  # nothing but stills
             self._open(0)
-            self.timeline = timeline(self._container, self._stream)
+            self.timeline = timeline(self._container, self.stream)
         if not self.timeline.packets:
             raise self._bad("no frames")
         found = self.timeline.packets
-        if lacking(self.path, self._container, self._stream, found, self.timeline.partial):
+        if lacking(self.path, self._container, self.stream, found, self.timeline.partial):
             raise self._bad(f"cut off or damaged, it holds {found} packets of video")
 
     def _counted(self) -> int:
@@ -110,8 +111,9 @@ class VideoFile(Reader):
 
     @property
     def rate(self) -> Fraction:
-        """Frames per second; 25 where the file does not say."""
-        return Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        """Frames per second; 25 where the file does not say, or nonsense."""
+        rate = Fraction(self.stream.average_rate or self.stream.guessed_rate or 25)
+        return rate if 0 < rate <= FASTEST else Fraction(25)
 
     # -- finding frames ----------------------------------------------------------------------------
 
@@ -126,7 +128,7 @@ class VideoFile(Reader):
         due = self.timeline.times if self.timeline.sought else None
         count = 0
         with naming(self.path):
-            for frame in decoded(self._stream, self._container.demux(self._stream)):
+            for frame in decoded(self.stream, self._container.demux(self.stream)):
                 if frame.is_corrupt:
                     raise self._bad(f"frame {count} is damaged")
                 if due is not None and due[count : count + 1] != [frame.pts]:
@@ -189,8 +191,8 @@ class VideoFile(Reader):
         """Time of the key frame where a seek to some key landed, an earlier one if need be; frames from there."""
         keys = self.timeline.keys
         for wanted in reversed(keys[max(key - STEPS_BACK, 0) : key + 1]):
-            self._container.seek(wanted, stream=self._stream)
-            packets = self._container.demux(self._stream)
+            self._container.seek(wanted, stream=self.stream)
+            packets = self._container.demux(self.stream)
             packet = next(packets)
             if (
                 packet.pts is not None
@@ -202,9 +204,7 @@ class VideoFile(Reader):
 
     def _from_key(self, packets: Iterator[Any], time: int) -> Iterator[Any]:
         """Frames from a key frame on, without those of an open group that come before it."""
-        frames = dropwhile(
-            lambda frame: frame.pts is None or frame.pts < time, decoded(self._stream, packets)
-        )
+        frames = dropwhile(lambda frame: frame.pts is None or frame.pts < time, decoded(self.stream, packets))
         for frame in frames:
             if frame.pts == time and not frame.key_frame:  # a mark in the index that is wrong
                 raise _LostError

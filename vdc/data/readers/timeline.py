@@ -24,6 +24,8 @@ class Timeline(NamedTuple):
     sought: bool  # `times` are all frames and seeking finds them; else frames are found by counting
     packets: int
     partial: bool  # the last packet came short
+    hidden: bool  # an edit list hides packets
+    open_groups: bool  # pictures after a key frame are shown before it
 
 
 def timeline(container: Any, stream: Any) -> Timeline:
@@ -41,7 +43,7 @@ def timeline(container: Any, stream: Any) -> Timeline:
     keys: list[int | None] = []
     places = {}
     before = packets = 0  # shown packets before the first key
-    plain, partial = codec in KNOWN, False
+    plain, partial, open_groups = codec in KNOWN, False, False
     for packet in container.demux(stream):
         if not packet.size:
             continue
@@ -51,6 +53,8 @@ def timeline(container: Any, stream: Any) -> Timeline:
             keys.append(packet.pts)
             if packet.pts is not None:
                 places[packet.pts] = packet.pos, packet.size
+        elif keys and None not in (keys[-1], packet.pts):
+            open_groups = open_groups or packet.pts < keys[-1]
         (hidden if packet.is_discard else times).append(packet.pts)
         if codec in INSPECTED and plain:
             plain = _one_picture(bytes(packet), codec, reorders=not avi)
@@ -64,7 +68,9 @@ def timeline(container: Any, stream: Any) -> Timeline:
         and (not avi or codec in IN_ORDER or (codec == "mpeg4" and not reorders))
     )
     told = told and (sought or container.format.name.startswith(TIMED))
-    return Timeline(due if told else [], sorted(places), places, sought, packets, partial)
+    return Timeline(
+        due if told else [], sorted(places), places, sought, packets, partial, bool(hidden), open_groups
+    )
 
 
 def _due(times: list[int | None], keys: list[int | None]) -> list[int]:
