@@ -95,11 +95,14 @@ def test_every_config_makes_its_classes(path, world, made):
     assert run.data.num_classes == wanted
     if command is Fit:
         assert type(run.model).__name__ == held["model"]["class_path"]
-        assert run.model.out == f"runs/{path.stem}/condensed"
+        words = (type(run.model).__name__.lower(), "toy", f"ipc{run.model.ipc}", "seed0")
+        assert run.model.out.startswith(f"runs/{'-'.join(words)}-")
+        assert cli.run.link == path.stem
         assert run.model.spec == run.data.spec
         assert run.model.num_classes == wanted
     if command is Pretrain:
-        assert run.out == f"runs/{path.stem}"
+        assert run.out.split("-")[-3:-1] == ["toy", "seed0"]
+        assert cli.run.link == path.stem
     assert len(path.read_text().splitlines()) <= 40
     assert path.read_text().startswith("# ")
 
@@ -403,9 +406,8 @@ def test_no_room_for_the_toy_videos(capsys, tmp_path, monkeypatch):
         free = 1000
 
     monkeypatch.setattr("shutil.disk_usage", lambda path: Full)
-    line = refused(
-        capsys, "pretrain", "--config", "teacher_toy.yaml", "--data.root", str(tmp_path / "toy"), *SMALL
-    )
+    args = ["pretrain", "--config", "teacher_toy.yaml", "--data.root", str(tmp_path / "toy"), *SMALL]
+    line = refused(capsys, *args, code=1)
     assert "toy set needs" in line
     assert list(tmp_path.iterdir()) == []
 

@@ -23,7 +23,9 @@ def make_labels(kind="views"):
     hard = torch.arange(K).repeat_interleave(IPC)
     soft = None if kind == "hard" else draw(K * IPC, K).half()
     views = (
-        Views.top(draw(K * IPC, 5, K), k=2, seed=9, recipe={"crop": [0.08, 1]}) if kind == "views" else None
+        Views.top(draw(K * IPC, 5, K), k=2, seed=9, recipe={"crop_scale": [0.08, 1.0], "flip": 0.5})
+        if kind == "views"
+        else None
     )
     return Labels(hard, soft, views)
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -31,7 +33,10 @@ def test_classes_are_stored_in_the_smallest_type(classes, dtype):
     assert (views.index.dtype, views.index.item()) == (dtype, classes - 1)
     hard = Labels(torch.tensor([0, classes - 1]))
     assert hard.tensors()["hard"].dtype == dtype
-    assert Labels.from_tensors(hard.tensors(), hard.info()).hard.tolist() == [0, classes - 1]
+    assert Labels.from_tensors(hard.tensors(), hard.info(), classes, Path("labels")).hard.tolist() == [
+        0,
+        classes - 1,
+    ]
 
 
 def test_too_many_classes_are_refused():
@@ -72,9 +77,11 @@ def test_tensors_and_info_describe_the_labels(rows, count, classes, soft, views)
     labels = Labels(
         torch.arange(rows) % classes,
         draw(rows, classes).half() if soft else None,
-        Views.top(draw(rows, count, classes), k=2, seed=7, recipe={"b": [1]}) if views else None,
+        Views.top(draw(rows, count, classes), k=2, seed=7, recipe={"crop_scale": [0.5, 1.0], "flip": 0.5})
+        if views
+        else None,
     )
-    again = Labels.from_tensors(labels.tensors(), labels.info())
+    again = Labels.from_tensors(labels.tensors(), labels.info(), classes, Path("labels"))
     assert torch.equal(again.hard, labels.hard)
     assert again.hard.dtype == torch.int64
     assert (again.soft is None) == (not soft)

@@ -48,9 +48,11 @@ def test_fresh_dir_replaces_an_older_version_whole(tmp_path, before):
             (out / name).write_text(text)
     with fresh_dir(out) as folder:
         (folder / "manifest.json").write_text("new")
-    assert names(tmp_path) == ["set"]
+    assert names(tmp_path) == (["before-1", "set"] if before else ["set"])
     assert names(out) == ["manifest.json"]
     assert (out / "manifest.json").read_text() == "new"
+    for name, text in (before or {}).items():
+        assert (tmp_path / "before-1/set" / name).read_text() == text
 
 
 def test_fresh_dir_keeps_the_old_folder_when_the_block_fails(tmp_path):

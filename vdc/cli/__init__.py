@@ -9,29 +9,35 @@ from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
-from vdc.cli.commands import Evaluate, Fit, Pretrain
+from vdc.cli.commands import Evaluate, Fit, Pretrain, place_of
 from vdc.cli.doctor import doctor
-from vdc.cli.messages import explain, nearest
+from vdc.cli.messages import at_least, explain, nearest
+from vdc.cli.runs import RUNS, Linked, data_name
+from vdc.cli.signals import Stopped, stop_at_signals
+from vdc.cli.stated_data import check_root, stated_data
 from vdc.cli.study import run as study
 from vdc.condensed import describe as describing
 from vdc.condensed import join as joining
-from vdc.condensed.format import verify
+from vdc.condensed.format import check_target, find_set, verify
 from vdc.data import RealData
 from vdc.data import prepare as preparing
 from vdc.evaluate import evaluate as evaluation
 from vdc.evaluate import relabel as relabelling
 from vdc.report import report as reporting
+from vdc.system.files import disk_error
 from vdc.system.processes import first_process
 from vdc.train import code as coding
 from vdc.train import experts as experting
 from vdc.train import interpolator as interpolating
 from vdc.train import teacher as training
+from vdc.train.checkpoints import KnowsItsRun
 
 IGNORED = (
     "You passed in a `val_dataloader` but have no `validation_step`",  # condensing validates nothing
@@ -58,9 +64,13 @@ def pretrain(args: list[str]) -> None:
     """Train on all training videos: a teacher, experts with snapshots, an interpolator; or fit a code."""
     cli = Pretrain(args, "vdc pretrain", summary(pretrain))
     given = cli.config_init
-    if not given.dry_run:
-        cli.save_config(given.out)
     prepare_data(given.data)
+    at_least(0, checkpoint_every=given.checkpoint_every, experts=given.experts, first=given.first)
+    if not given.dry_run:
+        say(f"run {given.out}")
+        cli.run.enter()
+        cli.save_config(given.out)
+        cli.run.point()
     options = {key: given[key] for key in ("net", "protocol", "net_options", "progress", "checkpoint_every")}
     options |= {"data": given.data, "out": given.out, "seed": given.seed_everything, "trainer": cli.trainer}
     if given.experts or given.dry_run:
@@ -91,15 +101,29 @@ def pretrain(args: list[str]) -> None:
 def fit(args: list[str]) -> None:
     """Condense: learn or choose a few videos per class."""
     cli = Fit(args, "vdc fit", summary(fit))
-    cli.model.config = cli.plain_config()
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.resume_from(), weights_only=True)
-    say(f"condensed set {cli.model.out}; next: vdc evaluate --condensed {cli.model.out}")
+    model, data, run = cli.model, cli.datamodule, cli.run
+    check_target(model.out)  # not only when there is a set to write
+    prepare_data(data)
+    keys = run.keys | {"classes": data.classes}
+    checkpoint = cli.resume_from(keys)
+    model.config = cli.plain
+    with run.opened(goes_on=cli.own_checkpoint(checkpoint)):
+        cli.save_config(run.folder)
+        say(f"run {run.folder}" + ("" if checkpoint is None else f", from {checkpoint}"))
+        cli.trainer.callbacks[:0] = [KnowsItsRun(keys), Linked(run)]  # type: ignore[attr-defined]  # a list
+        cli.trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    say(f"condensed set {model.out}; next: vdc evaluate --condensed {run.shown}")
 
 
 def evaluate(args: list[str]) -> None:
     """Train students on a condensed set, or on all videos, and test them."""
-    cli = Evaluate([*of_condensed(args), *args], "vdc evaluate", summary(evaluate))
+    condensed, stated = of_condensed(args)
+    cli = Evaluate([*stated, *args], "vdc evaluate", summary(evaluate))
     given = cli.config_init
+    if given.full == (given.condensed is not None):
+        raise ValueError("give either --condensed DIR or --full")
+    at_least(1, seeds=given.seeds, **{f"ipc {size}": size for size in given.ipc})
+    at_least(0, checkpoint_every=given.checkpoint_every)
     labels = {} if given.labels is None else {"labels": given.labels}
     options = {key: given[key] for key in ("net_options", "progress", "checkpoint_every", "name")} | {
         "students": given.student,
@@ -107,31 +131,38 @@ def evaluate(args: list[str]) -> None:
         "protocol": replace(given.protocol, **labels),
         "trainer": cli.trainer,
     }
-    if given.full == (given.condensed is not None):
-        raise ValueError("give either --condensed DIR or --full")
+    if condensed is not None:
+        check_root(given.data, condensed)
     prepare_data(given.data)
-    if given.full:
-        folder = place = given.out or cli.run_folder
+    if condensed is None:
+        folder = place = given.out or str(RUNS / f"full-{data_name(cli.plain_config()['data'])}")
         evaluation.evaluate_full(given.data, folder, **options)
     else:
+        folder = given.out or str(condensed)
         chosen = {key: given[key] for key in ("ipc", "teacher", "random_twin", "out")}
-        evaluation.evaluate_sizes(given.condensed, given.data, **options, **chosen)
-        folder = given.out or given.condensed
-        place = given.out or f"{given.condensed}/evaluations"
+        evaluation.evaluate_sizes(str(condensed), given.data, **options, **chosen)
+        place = given.out or str(condensed / "evaluations")
     if first_process():
         reporting.report([folder], html=f"{place}/report.html")
 
 
-def of_condensed(args: list[str]) -> list[str]:
-    """The data that the condensed set among `args` was made from, as a config which `args` then override."""
+def of_condensed(args: list[str]) -> tuple[Path | None, list[str]]:
+    """The condensed set among `args`, and the data it was made from, as a config which `args` then override."""
     flags = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     flags.add_argument("--condensed")
-    condensed = flags.parse_known_args(args)[0].condensed
-    if condensed is None:
-        return []
-    manifest = verify(condensed)
-    bare = {"class_path": "RealData", "init_args": {"spec": manifest["spec"]}}
-    return ["--config", json.dumps({"data": manifest["config"].get("data", bare)})]
+    flags.add_argument("--data")
+    found = flags.parse_known_args(args)[0]
+    if found.condensed is None:
+        return None, []
+    path = find_set(found.condensed)  # once: a later run may turn `runs/<config>` elsewhere
+    manifest = verify(path)
+    try:
+        data = stated_data(manifest, path)
+    except ValueError:
+        if found.data is None:
+            raise
+        data = {"class_path": "RealData", "init_args": {"spec": manifest["spec"]}}
+    return path, ["--config", json.dumps({"data": data})]
 
 
 def summary(function: Callable[..., Any]) -> str:
@@ -183,15 +214,22 @@ def usage() -> str:
         described = command.args[0] if isinstance(command, partial) else command
         lines.append(f"  {name:<10} {summary(described)}")
     configs = "Configs are found by path, in ./configs, or among those shipped: --config rded_toy.yaml"
-    return "\n".join(["usage: vdc COMMAND [options]; options: vdc COMMAND --help", "", *lines, "", configs])
+    codes = (
+        "Exit codes: 0 done, 1 the machine could not (a full disk) or a bug, 2 wrong input, 130 and 143 stopped by\n"
+        "SIGINT and SIGTERM. What is there stays whole; `vdc fit --resume` and the other commands, given again, go on."
+    )
+    head = "usage: vdc COMMAND [options]; options: vdc COMMAND --help"
+    return "\n".join([head, "", *lines, "", configs, codes])
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run one command; wrong input ends with one line and exit code 2.
+    """Run one command; what stops it is one line, and its kind the exit code (see `usage`).
 
     Args:
-        args: command and its options; `None` takes them from the command line.
+        args: command and its options; `None` takes them from the command line, and stops at signals.
     """
+    if args is None:
+        stop_at_signals()
     name, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
     if name in ("-h", "--help"):
         print(usage())
@@ -204,8 +242,12 @@ def main(args: list[str] | None = None) -> None:
         if name not in COMMANDS:
             raise ValueError(f"no command {name!r}{nearest(name, COMMANDS)}")
         COMMANDS[name](rest)
+    except Stopped as stop:
+        again = "the same command with --resume" if name == "fit" else "the same command"
+        print(f"stopped by {stop.name}; {again} goes on from what is done", file=sys.stderr)
+        raise
     except (ArgumentError, MisconfigurationException, ValueError, OSError) as error:
         if os.environ.get("JSONARGPARSE_DEBUG"):  # the parser's own switch for tracebacks
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        print(f"error: {explain(error, lambda key: place_of(key, rest))}", file=sys.stderr)
+        raise SystemExit(2 if disk_error(error) is None else 1) from None

@@ -2,18 +2,24 @@
 
 import inspect
 import json
+import os
+from argparse import ArgumentParser
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # exported at run time
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from vdc.cli.messages import at_least
+from vdc.cli.runs import SET, Run, data_name
 from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
 from vdc.methods import Condenser
@@ -24,9 +30,65 @@ from vdc.system.overlays import first_asked, with_overlays
 from vdc.system.shipped import find
 from vdc.train import experts as experting
 from vdc.train import teacher as training
+from vdc.train.callbacks import StepBar
+from vdc.train.checkpoints import Checkpoint, WholeFiles, check_run
 from vdc.train.protocol import Labelling, Protocol, named
 
+SECONDS = 60  # between two checkpoints of `vdc fit`, unless it is told otherwise
 HARDWARE = {"accelerator", "strategy", "devices", "num_nodes", "precision", "deterministic", "benchmark"}
+
+
+def key_lines(path: str | Path) -> dict[str, int]:
+    """The line of every key of a YAML file, by the key's name.
+
+    Raises:
+        TypeError: the file is no mapping of keys, or has one twice; what the parser takes for wrong input.
+    """
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise TypeError(f"{path} is not UTF-8 text") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise TypeError(f"{path}{line}: {error.problem or error.context}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise TypeError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise TypeError(f"{path}: a config is a mapping of keys to values, and this is none")
+    lines: dict[str, int] = {}
+    nodes: list[yaml.Node] = [root]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            names = [str(key.value) for key, _ in node.value]
+            for key, value in node.value:
+                name, line = str(key.value), key.start_mark.line + 1
+                if names.count(name) > 1:
+                    raise TypeError(f"{path}, line {line}: {name} is there twice")
+                lines.setdefault(name, line)
+                nodes.append(value)
+    return lines
+
+
+def place_of(key: str, args: list[str]) -> str:
+    """Where a key of a command line's configs is, `file, line n: `; nothing where a flag says it, or none does."""
+    name = key.split(".")[-1]
+    if any(arg.startswith("--") and arg.partition("=")[0].split(".")[-1].lstrip("-") == name for arg in args):
+        return ""
+    flags = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    flags.add_argument("-c", "--config", action="append", default=[])
+    for config in flags.parse_known_args(with_overlays(args))[0].config:
+        try:
+            path = find_config(config)
+            lines = key_lines(path)
+        except (TypeError, OSError):
+            continue
+        if name in lines:
+            return f"{path}, line {lines[name]}: "
+    return ""
 
 
 def find_config(name: str) -> Path:
@@ -48,7 +110,40 @@ class ConfigByName(ActionConfigFile):
     def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
         """Read the file, or the JSON text that a command itself passes."""
         source = value if value.startswith("{") else str(find_config(value))
+        if source is not value:
+            key_lines(source)  # refuses what is no mapping of keys
         ActionConfigFile.apply_config(parser, cfg, dest, source)
+
+
+class Parser(LightningArgumentParser):
+    """A parser that takes whole names only, also of what classes and settings below it take."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
+
+
+def as_list(given: Any) -> list[Any]:
+    """What a trainer takes as nothing, one, or several."""
+    return [] if given is None else list(given) if isinstance(given, list) else [given]
+
+
+def flags_last(args: list[str]) -> list[str]:
+    """The same options with configs first and wholes before their parts, so that the more special one wins.
+
+    Otherwise a flag before `--config` would be lost in what the file says.
+    """
+    groups: list[list[str]] = [[]]
+    for arg in args:
+        if arg.startswith("--") or arg == "-c":
+            groups.append([])
+        groups[-1].append(arg)
+
+    def depth(group: list[str]) -> int:
+        name = group[0].partition("=")[0] if group else ""
+        parts = [part for part in name.split(".") if part not in ("init_args", "class_path")]
+        return 0 if name in ("", "-c", "--config") else len(parts)
+
+    return [arg for group in sorted(groups, key=depth) for arg in group]
 
 
 class Command(LightningCLI):
@@ -60,6 +155,8 @@ class Command(LightningCLI):
         description: shown by `--help`.
     """
 
+    given: Any  # the configuration as it was asked for, before folders were filled in
+
     def __init__(self, args: list[str], prog: str, description: str) -> None:
         super().__init__(
             Condenser,
@@ -69,7 +166,7 @@ class Command(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=None,  # see `save_config`
             parser_kwargs={
                 "exit_on_error": False,
                 "allow_abbrev": False,
@@ -80,7 +177,7 @@ class Command(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser, with configs found by name."""
-        parser = LightningArgumentParser(**kwargs)
+        parser = Parser(**kwargs)
         parser.add_argument("-c", "--config", action=ConfigByName, help="YAML file, by path or by name.")
         parser.add_argument("--overlays", type=list[str], default=[], help="In a config: those it builds on.")
         return parser
@@ -99,29 +196,34 @@ class Command(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what the dispatcher passed."""
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(flags_last(args))
+        at_least(0, seed_everything=self.config.seed_everything)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """What makes the trainers of the networks that will be trained."""
         return partial(Trainer, **self.config.trainer)
 
     @property
-    def run_folder(self) -> str:
-        """`runs/<name of the first config>`."""
-        config = first_asked([str(c) for c in self.config.config or [] if c is not None])
-        return f"runs/{Path(config).stem if config else 'unnamed'}"
+    def config_name(self) -> str | None:
+        """Name of the first config, `None` without one, or with one that a run has written."""
+        first = first_asked([str(c) for c in self.config.config or [] if c is not None])
+        return None if first is None or Path(first).name == "config.yaml" else Path(first).stem
 
     def plain_config(self) -> dict[str, Any]:
         """The whole configuration as JSON-able values, re-runnable; without where it came from."""
         text = self.parser.dump(self.config, format="json", skip_none=False)
         own = {"config", "overlays", "ckpt_path", "resume"}
-        return {key: value for key, value in json.loads(text).items() if key not in own}
+        plain = {key: value for key, value in json.loads(text).items() if key not in own}
+        data = plain["data"]["init_args"]
+        if data.get("root") is not None:
+            data["root"] = os.path.abspath(data["root"])  # wherever it is run again
+        return plain
 
     @rank_zero_only
-    def save_config(self, folder: str) -> None:
+    def save_config(self, folder: str | Path) -> None:
         """Write the configuration into a run folder, from which it can be run again."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, str(Path(folder) / "config.yaml"), skip_none=False, overwrite=True)
+        self.parser.save(self.given, str(Path(folder) / "config.yaml"), skip_none=False, overwrite=True)
 
 
 class Fit(Command):
@@ -132,7 +234,7 @@ class Fit(Command):
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.add_lightning_class_args(Condenser, "model", subclass_mode=True)
         parser.add_lightning_class_args(RealData, "data", subclass_mode=True)
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.add_lightning_class_args(Preview, "preview")
         parser.add_argument("--multisize", type=MultiSize | None, help="Make every size good, in one run.")
         parser.add_argument("--ckpt_path", type=str | None, help="Resume from it; `last` is this run's.")
@@ -152,33 +254,76 @@ class Fit(Command):
         parser.link_arguments("seed_everything", "model.init_args.seed")
 
     def before_instantiate_classes(self) -> None:
-        """Put everything the run writes in its folder."""
+        """Find the run's folder, and put everything it writes there."""
+        self.given, self.plain = self.config.clone(), self.plain_config()
         trainer, checkpoint, model = self.config.trainer, self.config.checkpoint, self.config.model.init_args
-        trainer.default_root_dir = trainer.default_root_dir or self.run_folder
-        checkpoint.dirpath = checkpoint.dirpath or f"{trainer.default_root_dir}/checkpoints"
-        model.out = model.out or f"{trainer.default_root_dir}/condensed"
+        method, options = (
+            self.config.model.class_path.rsplit(".", 1)[-1].lower(),
+            self.plain["model"]["init_args"],
+        )
+        words = [
+            method,
+            data_name(self.plain["data"]),
+            f"ipc{options['ipc']}",
+            f"seed{self.config.seed_everything}",
+        ]
+        self.run = Run.of(self.plain, words, trainer.default_root_dir, self.config_name)
+        trainer.default_root_dir = str(self.run.folder)
+        checkpoint.dirpath = checkpoint.dirpath or str(self.run.last.parent)
+        model.out = model.out or str(self.run.folder / SET)
+        if (
+            checkpoint.every_n_train_steps
+            is checkpoint.every_n_epochs
+            is checkpoint.train_time_interval
+            is None
+        ):
+            checkpoint.train_time_interval = timedelta(seconds=SECONDS)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, logging to the run folder itself unless told otherwise."""
         trainer = self.config.trainer
         if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(trainer.default_root_dir, name="", version="")
+        callbacks, plugins = as_list(self.config_init.trainer.callbacks), as_list(trainer.plugins)
         if (plan := self.config_init.multisize) is not None:
-            given = self.config_init.trainer.callbacks or []
-            kwargs["callbacks"] = [MatchPrefixes(plan), *(given if isinstance(given, list) else [given])]
+            callbacks = [MatchPrefixes(plan), *callbacks]
+        if trainer.enable_progress_bar is not False and not any(
+            isinstance(c, ProgressBar) for c in callbacks
+        ):
+            callbacks = [*callbacks, StepBar()]
+        kwargs |= {"callbacks": callbacks, "plugins": [*plugins, WholeFiles()]}
         return LightningCLI.instantiate_trainer(self, **kwargs)
 
-    def resume_from(self) -> str | None:
-        """The checkpoint to continue from."""
+    def resume_from(self, keys: dict[str, Any]) -> str | None:
+        """The checkpoint to continue from.
+
+        Args:
+            keys: all that decides what the run computes.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is of another run, or damaged.
+        """
         given, last = self.config.ckpt_path, Path(self.config.checkpoint.dirpath) / "last.ckpt"
-        if given is None:
-            return str(last) if self.config.resume and last.is_file() else None
-        path = last if given == "last" else Path(given)
+        if given is None and not self.config.resume:
+            return None
+        path = last if given in (None, "last") else Path(given)
+        if not path.is_file() and given is None:
+            shorter = self.run.shorter()
+            if shorter is None:
+                return None
+            path = shorter
         if not path.is_file():
             raise FileNotFoundError(
                 f"--ckpt_path {given}: no checkpoint {path}; without it the run starts anew"
             )
+        check_run(path, keys)
         return str(path)
+
+    def own_checkpoint(self, path: str | None) -> bool:
+        """Whether a checkpoint is of what this run's folder holds already."""
+        places = (self.run.folder, Path(self.config.checkpoint.dirpath))
+        return path is not None and any(Path(path).resolve().is_relative_to(one.resolve()) for one in places)
 
 
 class Pretrain(Command):
@@ -204,8 +349,13 @@ class Pretrain(Command):
             super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
-        """Say in the saved configuration where the run went."""
-        self.config.out = self.config.out or self.run_folder
+        """Find the run's folder."""
+        self.given, plain = self.config.clone(), self.plain_config()
+        kind = ["experts"] if self.config.experts else []
+        words = [*kind, self.config.net, data_name(plain["data"]), f"seed{self.config.seed_everything}"]
+        own = {key: value for key, value in plain.items() if key not in ("experts", "first")}
+        self.run = Run.of(own, words, self.config.out, self.config_name)
+        self.config.out = str(self.run.folder)
 
 
 class Evaluate(Command):

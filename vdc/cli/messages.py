@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -51,6 +51,17 @@ WRONG_NAME = re.compile(
 )
 
 
+def at_least(least: int, **given: float) -> None:
+    """Refuse an option that is too small.
+
+    Raises:
+        ValueError: its name, and what was given.
+    """
+    for name, value in given.items():
+        if value < least:
+            raise ValueError(f"--{name.split()[0]} must be at least {least}, got {value}")
+
+
 def nearest(word: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or nothing when no name comes close."""
     close = get_close_matches(word, sorted({*names} - {word}), n=3, cutoff=0.5)
@@ -62,16 +73,38 @@ def subclasses(cls: type) -> set[type]:
     return {cls}.union(*map(subclasses, cls.__subclasses__()))
 
 
-def explain(error: BaseException) -> str:
-    """One line of an error: its root cause without the parser's noise, with the nearest right name."""
-    while isinstance(error.__cause__, ValueError | OSError):  # our own error, wrapped at instantiation
+def _of_the_parser(error: BaseException) -> bool:
+    """Whether the parser raised it, not vdc."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("jsonargparse")
+
+
+def explain(error: BaseException, place: Callable[[str], str] = lambda key: "") -> str:
+    """One line of an error, without the parser's noise and with the nearest right name.
+
+    What the parser has wrapped is unwrapped; what was said on purpose about an error below it is kept.
+
+    Args:
+        error: that stopped a command.
+        place: says of a key where it was read, if that is known.
+    """
+    while isinstance(error.__cause__, ValueError | OSError) and _of_the_parser(error):
         error = error.__cause__
     text = str(error)
+    if isinstance(error, OSError) and error.strerror is not None:  # str() would say [Errno 28]
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     if text.startswith("Caught "):  # in a worker: its traceback ends with class and message
         text = text.strip().splitlines()[-1].split(": ", 1)[-1]
-    lines = [line.strip(" -") for line in text.splitlines()]
+    lines = [re.sub(r"^(- )+", "", line.strip()) for line in text.splitlines()]
     message = " ".join(line for line in lines if line and not NOISE.match(line)) or type(error).__name__
     wrong = WRONG_NAME.search(message)
+    keys = [
+        *re.findall(r'[Pp]arser key "([^"]+)"', message),
+        *([wrong["key"]] if wrong and wrong["key"] else []),
+    ]
+    message = (place(keys[-1]) if keys else "") + message
     if wrong is None:
         return message
     classes = {c for base in (Condenser, RealData, Memory) for c in subclasses(base)}
@@ -79,8 +112,8 @@ def explain(error: BaseException) -> str:
         return f"no class {wrong['cls']!r}{nearest(wrong['cls'], {c.__name__ for c in classes})}"
     known: list[Any] = [*classes, Trainer, ModelCheckpoint, Protocol, ClipSpec, evaluate, pretrain]
     known += [MultiSize, Augmentation, Network, RealClips, pretrain_experts, Preview]
-    keys = {name for item in known for name in inspect.signature(item).parameters} | SECTIONS | FLAGS
-    keys -= {"students", "self", "args", "kwargs"}
+    names = {name for item in known for name in inspect.signature(item).parameters} | SECTIONS | FLAGS
+    names -= {"students", "self", "args", "kwargs"}
     parts = (wrong["key"] or wrong["flag"]).split(".")
-    odd = next((part for part in parts if part not in keys), parts[-1])
-    return f"{message}{nearest(odd, keys)}"
+    odd = next((part for part in parts if part not in names), parts[-1])
+    return f"{message}{nearest(odd, names)}"

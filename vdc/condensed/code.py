@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vdc.ops.coding import allot, levels, middles, pack, quantiser, unpack
@@ -20,7 +20,8 @@ from vdc.ops.pixels import valid_range
 from vdc.ops.transform import colours, dct_matrix, log_bands, separable
 from vdc.ops.windows import kept_frames
 from vdc.spec import ClipSpec
-from vdc.system.files import atomic_write, read_json, sha256, write_json
+from vdc.system.files import atomic_write, json_text, sha256
+from vdc.system.schema import Digest, Fields, plain_file, read_fields, read_tensors, short
 
 INFO, WEIGHTS = "code.json", "code.safetensors"
 FORMAT = 1
@@ -272,11 +273,18 @@ def save_code(path: str | Path, law: Law, info: Mapping[str, Any], spec: ClipSpe
         spec: of the clips.
     """
     path = Path(path)
-    with atomic_write(path / WEIGHTS) as weights:
+    with atomic_write(path / INFO) as about, atomic_write(path / WEIGHTS) as weights:  # the weights go first
         save_file({"mean": law.mean.contiguous(), "deviation": law.deviation.contiguous()}, weights)
-        write_json(
-            path / INFO, {**info, "format": FORMAT, "spec": coded_spec(spec), "sha256": sha256(weights)}
-        )
+        full = {**info, "format": FORMAT, "spec": coded_spec(spec), "sha256": sha256(weights)}
+        about.write_text(json_text(full), encoding="utf-8")
+
+
+class StoredCode(Fields):
+    """`code.json`."""
+
+    format: int
+    spec: dict[str, Any]
+    sha256: Digest
 
 
 def coded_spec(spec: ClipSpec) -> dict[str, Any]:
@@ -302,19 +310,18 @@ def load_code(path: str | Path, spec: ClipSpec) -> Law:
             raise FileNotFoundError(
                 f"memory.code {path}: {name} is missing; fit one with `vdc pretrain --net code ...` on the same data"
             )
-    info = read_json(path / INFO)
-    try:
-        if info["format"] != FORMAT:
-            raise ValueError(f"{path / INFO} is of format {info['format']}, this version reads {FORMAT}")
-        fitted, digest = info["spec"], info["sha256"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path / INFO} is not what `vdc pretrain --net code` writes: {error}") from error
+    info = read_fields(path / INFO, StoredCode, ("format", FORMAT))
+    fitted = info["spec"]
     if fitted != (wanted := coded_spec(spec)):
         raise ValueError(
             f"memory.code {path} was fitted to clips of {fitted}, these are of {wanted}: fit one to them"
         )
-    if (found := sha256(path / WEIGHTS)) != digest:
+    if (found := sha256(plain_file(path / WEIGHTS))) != info["sha256"]:
         raise ValueError(
-            f"{path / WEIGHTS} changed since it was written: sha256 {found[:12]}, expected {digest[:12]}"
+            f"{path / WEIGHTS} changed since it was written: sha256 {found[:12]}, expected {info['sha256'][:12]}"
         )
-    return Law(**load_file(path / WEIGHTS))
+    tensors, shape = read_tensors(path / WEIGHTS), (3, spec.stored, spec.size, spec.size)
+    if {name: t.shape for name, t in tensors.items()} != {"mean": shape, "deviation": shape}:
+        odd = {name: tuple(t.shape) for name, t in tensors.items()}
+        raise ValueError(f"{path / WEIGHTS} holds {short(odd)}, expected mean and deviation of {shape}")
+    return Law(**tensors)

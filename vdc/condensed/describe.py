@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vdc.condensed.export import export as write_videos
 from vdc.condensed.format import load
+from vdc.system.text import plain, printable
 
 SHOWN = 8  # class names
 
@@ -28,13 +29,13 @@ def show(condensed: str) -> None:
         "labels": ", ".join(f"{key} {labels[key]}" for key in ("kind", "views", "top") if key in labels),
         "learnt": ", ".join(f"{key} {value}" for key, value in manifest.get("learnt", {}).items()),
         "bytes": ", ".join(f"{part} {size:,}" for part, size in stored.nbytes.items()),
-        "previews": f"{condensed}/preview.png, {condensed}/preview.mp4",
-        "evaluations": str(len(list(Path(condensed, "evaluations").glob("*.json")))),
+        "previews": f"{stored.path}/preview.png, {stored.path}/preview.mp4",
+        "evaluations": str(len(list(Path(stored.path, "evaluations").glob("*.json")))),
         "versions": ", ".join(f"{name} {number}" for name, number in manifest["versions"].items()),
     }
-    table = Table("", f"{condensed}: every file is as it was written")
+    table = Table("", Column(plain(f"{stored.path}: every file is as it was written")))
     for name, line in lines.items():
-        table.add_row(name, line)
+        table.add_row(name, plain(line))
     Console().print(table)
 
 
@@ -49,8 +50,7 @@ def export(condensed: str, out: str, ipc: int | None = None) -> None:
     stored = load(condensed, ipc)
     written = write_videos(stored, out)
     files = sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
-    Console().print(
-        f"videos, list.txt and classes.txt in {out}: {files:,} bytes; the set itself stores "
+    print(
+        f"videos, list.txt and classes.txt in {printable(out)}: {files:,} bytes; the set itself stores "
         f"{sum(stored.nbytes.values()):,}",
-        soft_wrap=True,
     )

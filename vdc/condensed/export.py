@@ -12,6 +12,7 @@ from vdc.condensed.preview import FPS
 from vdc.ops.pixels import to_frames
 from vdc.system.files import fresh_dir
 from vdc.system.mp4 import write_mp4
+from vdc.system.text import printable
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
@@ -60,7 +61,7 @@ def export(
                     lines.append(f"{path} {label}\n")
         (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
         (folder / "classes.txt").write_text(
-            "".join(f"{name}\n" for name in condensed.classes), encoding="utf-8"
+            "".join(f"{printable(name)}\n" for name in condensed.classes), encoding="utf-8"
         )
         labels = condensed.labels.prefix(rows.repeat_interleave(variants))
         if labels.kind != "hard":

@@ -1,7 +1,9 @@
 """The condensed set: a folder that says what it holds, what made it and how to know that nothing changed."""
 
+import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,19 @@ from vdc.condensed.manifest import (
     MANIFEST,
     VERSION,
     CondensedSet,
+    Manifest,
     stored_bytes,
 )
 from vdc.condensed.memory import Memory
 from vdc.condensed.memory.base import SHARED
 from vdc.condensed.preview import write_previews
-from vdc.spec import INTERPOLATOR, MEAN, STD
-from vdc.system.files import as_json, digest, fresh_dir, read_json, sha256, write_json
+from vdc.spec import INTERPOLATOR, MEAN, STD, ClipSpec
+from vdc.system.files import as_json, digest, fresh_dir, read_json, sha256, sweep, write_json
+from vdc.system.schema import check_fields, check_finite, made_of, plain_file, read_tensors, short
 from vdc.system.versions import versions
+
+RUN_SET = "condensed"  # where a run's set lies in its folder
+WHAT = ("classes", "spec", "memory", "labels", "learnt", "method", "seed", "config", "source", "files")
 
 
 def _is_ours(manifest: object) -> bool:
@@ -32,8 +39,30 @@ def _is_ours(manifest: object) -> bool:
     return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 
 
-def _refuse_to_overwrite(out: Path) -> None:
-    """Only an empty folder or an older condensed set may be replaced."""
+def find_set(path: str | Path) -> Path:
+    """The folder of a condensed set, given it or the run that made it; a link to either is followed once.
+
+    Raises:
+        FileNotFoundError: neither.
+    """
+    folder = Path(path)
+    if folder.is_symlink():  # `runs/<config>`, which a later run will turn elsewhere
+        folder = folder.parent / os.readlink(folder)
+    for place in (folder, folder / RUN_SET):
+        if not place.exists():
+            sweep(place.parent)  # a kill may have left it beside its place
+        if (place / MANIFEST).is_file():
+            return place
+    raise FileNotFoundError(f"{folder / MANIFEST} is missing: {path} is no condensed set, nor a finished run")
+
+
+def check_target(out: str | Path) -> None:
+    """Refuse to write a set where anything else is than an empty folder or an older set, which moves aside.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    out = Path(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / MANIFEST).is_file() or not _is_ours(read_json(out / MANIFEST)):
@@ -82,7 +111,7 @@ def save(
     learnt: dict[str, Any] | None = None,
     selects: bool = False,
 ) -> Path:
-    """Write a condensed set, whole or not at all; an older set at `out` goes once this one is complete.
+    """Write a condensed set, whole or not at all; an older one at `out` moves aside, unless it is the same.
 
     Args:
         out: its folder.
@@ -100,7 +129,7 @@ def save(
         ValueError: parts do not fit together, or `out` holds something else.
     """
     out = Path(out)
-    _refuse_to_overwrite(out)
+    check_target(out)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in memory.state().items()}
     _check(memory, labels, classes, tensors)
     manifest = {
@@ -122,7 +151,7 @@ def save(
         "versions": versions(),
         "bytes": stored_bytes(tensors, labels),
     }
-    with fresh_dir(out) as folder:
+    with suppress(_Unchanged), fresh_dir(out) as folder:
         save_file(tensors, folder / CLIPS)
         save_file(labels.tensors(), folder / LABELS)
         if memory.spec.interpolation == "parametric":
@@ -133,8 +162,16 @@ def save(
         (folder / "evaluations").mkdir()
         manifest = as_json(manifest)
         manifest["digest"] = _digest(manifest)
+        if (out / MANIFEST).is_file():
+            older = read_json(out / MANIFEST)
+            if all(older.get(key) == manifest[key] for key in WHAT):
+                raise _Unchanged
         write_json(folder / MANIFEST, manifest)
     return out
+
+
+class _Unchanged(Exception):
+    """The set is there already, with what has been found about it."""
 
 
 def replace_labels(path: str | Path, labels: Labels, out: str | Path | None = None) -> Path:
@@ -148,18 +185,23 @@ def replace_labels(path: str | Path, labels: Labels, out: str | Path | None = No
     Raises:
         ValueError: another number of labels, or `out` holds something else.
     """
-    path, target = Path(path), Path(out or path)
+    path = find_set(path)
+    target = Path(out or path)
     manifest = verify(path)
     rows = len(manifest["classes"]) * manifest["ipc"] * manifest["per_item"]
     if len(labels) != rows:
         raise ValueError(f"{len(labels)} labels for the {rows} clip rows of {path}")
-    _refuse_to_overwrite(target)
-    with fresh_dir(target) as folder:
+    check_target(target)
+    with fresh_dir(target, keep=out is not None) as folder:
         for entry in path.iterdir():
-            if entry.is_dir() and out is None:
-                shutil.copytree(entry, folder / entry.name)
-            elif entry.name in manifest["files"] and entry.name != LABELS:
+            if entry.name in (LABELS, MANIFEST):
+                continue
+            if entry.name in manifest["files"]:
                 shutil.copyfile(entry, folder / entry.name)
+            elif out is None and entry.is_dir() and not entry.is_symlink():
+                shutil.copytree(entry, folder / entry.name, symlinks=True)
+            elif out is None:  # whatever somebody put there
+                shutil.copy2(entry, folder / entry.name, follow_symlinks=False)
         save_file(labels.tensors(), folder / LABELS)
         written = {"bytes": (folder / LABELS).stat().st_size, "sha256": sha256(folder / LABELS)}
         manifest["files"][LABELS] = written
@@ -179,23 +221,30 @@ def verify(path: str | Path) -> dict[str, Any]:
         ValueError: another format, or a file that changed, by name.
     """
     path = Path(path)
-    if not (path / MANIFEST).is_file():
+    if not os.path.lexists(path / MANIFEST):
         raise FileNotFoundError(
             f"{path / MANIFEST} is missing: {path} is no condensed set, or a half-written one"
         )
-    manifest: dict[str, Any] = read_json(path / MANIFEST)
+    manifest: Any = read_json(plain_file(path / MANIFEST))
     if not _is_ours(manifest):
         raise ValueError(f"{path / MANIFEST} does not describe a condensed set")
     if manifest.get("version") != VERSION:
-        raise ValueError(f"{path} is of format version {manifest.get('version')}, this vdc reads {VERSION}")
+        found = short(manifest.get("version"))
+        raise ValueError(f"{path} is of format version {found}, this vdc reads {VERSION}")
     if manifest.get("digest") != _digest(manifest):
         raise ValueError(f"{path / MANIFEST} has changed since it was written: restore it, or condense again")
+    check_fields(Manifest, manifest, path / MANIFEST)
+    check_finite(manifest, path / MANIFEST)
+    needed = {CLIPS, LABELS, *(INTERPOLATOR if manifest["spec"]["interpolation"] == "parametric" else ())}
+    if missing := sorted(needed - manifest["files"].keys()):
+        raise ValueError(f"{path / MANIFEST}: files: {missing[0]} is missing")
+    if (path / "evaluations").is_symlink():
+        raise ValueError(f"{path / 'evaluations'} is a link: in a set from elsewhere it is not followed")
     for name, written in manifest["files"].items():
-        if not (path / name).is_file():
-            raise ValueError(f"{path / name} is missing: restore it, or condense again")
-        if sha256(path / name) != written["sha256"]:
+        if sha256(plain_file(path / name)) != written["sha256"]:
             raise ValueError(f"{path / name} has changed since it was written: restore it, or condense again")
-    return manifest
+    checked: dict[str, Any] = manifest
+    return checked
 
 
 def load(path: str | Path, ipc: int | None = None) -> CondensedSet:
@@ -205,10 +254,15 @@ def load(path: str | Path, ipc: int | None = None) -> CondensedSet:
         FileNotFoundError: no condensed set there.
         ValueError: a file that changed, by name; or more items asked than stored.
     """
-    path = Path(path)
+    path = find_set(path)
     manifest = verify(path)
-    if manifest["spec"]["interpolation"] == "parametric":
-        manifest["spec"]["interpolator"] = str(path)  # where it travelled with the set
-    labels = Labels.from_tensors(load_file(path / LABELS), manifest["labels"])
-    condensed = CondensedSet(path, manifest, load_file(path / CLIPS), labels)
+    # where it travelled with the set, and nowhere else
+    manifest["spec"]["interpolator"] = (
+        str(path) if manifest["spec"]["interpolation"] == "parametric" else None
+    )
+    made_of(lambda: ClipSpec(**manifest["spec"]), path / MANIFEST)
+    stored = read_tensors(path / LABELS)
+    labels = Labels.from_tensors(stored, manifest["labels"], len(manifest["classes"]), path / LABELS)
+    condensed = CondensedSet(path, manifest, read_tensors(path / CLIPS), labels)
+    condensed.check()
     return condensed if ipc is None else condensed.prefix(ipc)

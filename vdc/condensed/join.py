@@ -20,7 +20,7 @@ def join(sets: list[str], out: str) -> None:
         sets: folders, of the same classes, videos, clip shapes and memory.
         out: folder of the joined set.
     """
-    parts = [load(Path(path)) for path in sets]
+    parts = [load(path) for path in sets]
     for part in parts[1:]:
         check_alike(parts[0], part)
     if any(part.labels.views is not None for part in parts):

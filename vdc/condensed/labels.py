@@ -5,10 +5,39 @@ of V augmented views, whose augmentation is drawn again from a stored seed.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+from vdc.system.schema import Count, Fields, Finite, Seed, check_fields
+
+Share = Annotated[Finite, Field(ge=0, le=1)]
+
+
+class Recipe(Fields):
+    """How a view of a clip is drawn, and who labelled it."""
+
+    crop_scale: Annotated[list[Share], Field(min_length=2, max_length=2)] | None
+    flip: Share
+    rows: Count | None = None
+
+
+class LabelInfo(Fields):
+    """What the manifest says of labels, beside the tensors."""
+
+    kind: Literal["hard", "soft", "views"]
+
+
+class ViewsInfo(LabelInfo):
+    """The same of labels per view."""
+
+    seed: Seed
+    views: Count
+    top: Count
+    recipe: Recipe
 
 
 def _index_dtype(num_classes: int) -> torch.dtype:
@@ -125,10 +154,61 @@ class Labels:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], info: dict[str, Any]) -> Self:
-        """The labels that `tensors` and `info` of others describe."""
+    def from_tensors(
+        cls, tensors: dict[str, Tensor], info: dict[str, Any], num_classes: int, path: Path
+    ) -> Self:
+        """The labels that `tensors` and `info` of others describe.
+
+        Args:
+            tensors: as stored.
+            info: what the manifest says of them.
+            num_classes: K.
+            path: of the file, for messages.
+
+        Raises:
+            ValueError: a tensor is missing, unknown, or of another type, shape or range than it should be.
+        """
+        known, per_view = {"hard", "soft"}, info["kind"] == "views"
+        if per_view:
+            check_fields(ViewsInfo, info, path)
+            known |= {"views.logits", "views.index", "views.rows"}
+        if odd := sorted(tensors.keys() - known):
+            raise ValueError(f"{path}: tensor {odd[0]!r} is none of labels of kind {info['kind']}")
+        rows = len(tensors["hard"]) if "hard" in tensors and tensors["hard"].ndim else 0
+        classes = _index_dtype(num_classes)
+        _check(tensors, path, "hard", (rows,), (torch.uint8, torch.int16), num_classes)
+        if info["kind"] == "soft" or "soft" in tensors:
+            _check(tensors, path, "soft", (rows, num_classes), (torch.float16,))
         views = None
-        if info["kind"] == "views":
-            logits, index, rows = (tensors[f"views.{name}"] for name in ("logits", "index", "rows"))
-            views = Views(info["seed"], logits, index, info["recipe"], rows)
-        return cls(tensors["hard"].long(), tensors.get("soft"), views)
+        if per_view:
+            shape = (rows, info["views"], info["top"])
+            _check(tensors, path, "views.logits", shape, (torch.float16,))
+            _check(tensors, path, "views.index", shape, (classes,), num_classes)
+            _check(tensors, path, "views.rows", (rows,), (torch.int32,), 2**31 - 1)
+            logits, index, origin = (tensors[f"views.{name}"] for name in ("logits", "index", "rows"))
+            views = Views(info["seed"], logits, index, info["recipe"], origin)
+        found = cls(tensors["hard"].long(), tensors.get("soft"), views)
+        if found.kind != info["kind"]:
+            raise ValueError(f"{path} holds {found.kind} labels, its manifest says {info['kind']}")
+        return found
+
+
+def _check(
+    tensors: dict[str, Tensor],
+    path: Path,
+    name: str,
+    shape: tuple[int, ...],
+    dtypes: tuple[torch.dtype, ...],
+    below: int | None = None,
+) -> None:
+    """Refuse a tensor that is missing, or of another shape, type or range (0 to `below` - 1)."""
+    if name not in tensors:
+        raise ValueError(f"{path}: tensor {name!r} is missing")
+    tensor = tensors[name]
+    if tensor.shape != shape or tensor.dtype not in dtypes:
+        found, wanted = f"{tuple(tensor.shape)} {tensor.dtype}", f"{shape} {' or '.join(map(str, dtypes))}"
+        raise ValueError(f"{path}: {name} is {found}, expected {wanted}")
+    if below is not None and tensor.numel() and not 0 <= int(tensor.min()) <= int(tensor.max()) < below:
+        raise ValueError(
+            f"{path}: {name} holds {int(tensor.min())} to {int(tensor.max())}, expected 0 to {below - 1}"
+        )

@@ -2,18 +2,79 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from vdc.condensed.labels import Labels
+from vdc.condensed.labels import LabelInfo, Labels
 from vdc.condensed.memory import Memory, restore
 from vdc.condensed.memory.base import SHARED
 from vdc.spec import ClipSpec
+from vdc.system.schema import (
+    Count,
+    Digest,
+    Fields,
+    Finite,
+    Names,
+    Options,
+    PlainName,
+    Seed,
+    Size,
+    Text,
+    WholeSpec,
+    made_of,
+    short,
+)
 
 FORMAT, VERSION = "vdc condensed set", 1
 CLIPS, LABELS, MANIFEST = "clips.safetensors", "labels.safetensors", "manifest.json"
+
+
+class Written(Fields):
+    """A file of a set."""
+
+    bytes: Size
+    sha256: Digest
+
+
+class Stored(Fields):
+    """A memory: its class, and its constructor's arguments."""
+
+    cls: Text = Field(alias="class")
+    options: Options
+
+
+class Learnt(Fields):
+    """Numbers learnt beside clips and labels, and how the set came to its sizes."""
+
+    step_size: Annotated[Finite, Field(gt=0)] | None = None
+    joined: Count | None = None
+    multisize: dict[str, Any] | None = None
+
+
+class Manifest(Fields):
+    """What `manifest.json` holds."""
+
+    format: Literal["vdc condensed set"]
+    version: int
+    classes: Names
+    ipc: Count
+    per_item: Count
+    spec: WholeSpec
+    memory: Stored
+    labels: LabelInfo
+    method: Text
+    selects: bool = False
+    seed: Seed
+    learnt: Learnt
+    config: dict[str, Any]
+    source: dict[str, Any]
+    versions: dict[str, Text]
+    bytes: dict[str, Size]
+    files: dict[PlainName, Written]
+    digest: Digest
 
 
 def stored_bytes(tensors: dict[str, Tensor], labels: Labels) -> dict[str, int]:
@@ -94,6 +155,35 @@ class CondensedSet:
     def memory(self) -> Memory:
         """The memory, rendering exactly what is stored."""
         return restore(self.manifest["memory"], self.tensors, self.num_classes, self.ipc, self.spec)
+
+    def check(self) -> None:
+        """Refuse a set whose tensors are not those that its manifest describes.
+
+        Raises:
+            ValueError: the first fault, with the file.
+        """
+        manifest, rows = self.manifest, self.num_classes * self.ipc * self.per_item
+        if len(self.labels) != rows:
+            raise ValueError(
+                f"{self.path / LABELS}: {len(self.labels)} labels, expected {rows}, one per clip"
+            )
+        items = self.num_classes * self.ipc
+        for name, tensor in self.tensors.items():
+            if not name.startswith(SHARED) and (not tensor.ndim or len(tensor) != items):
+                raise ValueError(
+                    f"{self.path / CLIPS}: {short(name)} is of shape {tuple(tensor.shape)}, expected {items} rows"
+                )
+        memory = made_of(self.memory, self.path / CLIPS)
+        if odd := sorted(memory.state().keys() ^ self.tensors.keys()):
+            raise ValueError(
+                f"{self.path / CLIPS}: tensor {short(odd[0])} is none of {manifest['memory']['class']}"
+            )
+        if memory.per_item != self.per_item:
+            raise ValueError(
+                f"{self.path / MANIFEST}: per_item is {self.per_item}, its memory has {memory.per_item}"
+            )
+        if not torch.equal(self.labels.hard, memory.labels):
+            raise ValueError(f"{self.path / LABELS}: hard labels are not those of its items, class by class")
 
     def prefix(self, ipc: int) -> Self:
         """The set of the first `ipc` items of every class.

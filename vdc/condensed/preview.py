@@ -13,6 +13,7 @@ from torch import Tensor
 from vdc.condensed.memory import Memory
 from vdc.ops.pixels import to_frames
 from vdc.system.mp4 import write_mp4
+from vdc.system.text import printable
 
 PREVIEW_CLASSES, PREVIEW_ITEMS = 16, 8
 GAP = 2  # pixels between neighbours on a sheet
@@ -66,7 +67,7 @@ def lettered(film: Tensor, names: Sequence[str], heading: str = "", ticks: Seque
     Returns:
         (T, H + strips, W + margin, C) uint8; the film is as it was, beside its names.
     """
-    font = ImageFont.load_default()
+    font, names = ImageFont.load_default(), [*map(printable, names)]
     time, height, width, _ = film.shape
     margin = 8 + max((int(font.getlength(name)) for name in names), default=0)
     needed = max(margin + width, 8 + int(font.getlength(heading)))

@@ -19,7 +19,7 @@ from vdc.data.prepared_lists import LISTS
 from vdc.data.probe import Probe, copies, probe_all
 from vdc.data.sources import sources_of
 from vdc.data.splits import no_test_videos, read_lists
-from vdc.data.text import printable
+from vdc.system.text import printable
 
 SAME = {"file": "one file", "bytes": "files of the same bytes", "frames": "files that show the same frames"}
 

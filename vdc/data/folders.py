@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from vdc.data.reader import IMAGES
-from vdc.data.text import printable
+from vdc.system.text import printable
 
 VIDEOS = frozenset(
     (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts")

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import re
 import signal
 import threading
 import time
@@ -24,12 +23,11 @@ from vdc.data.prepared_lists import LISTS, account, copies, copy_lists, describe
 from vdc.data.readers.base import BadVideo
 from vdc.data.readers.container import orientation, upright
 from vdc.data.readers.pyav import VideoFile
-from vdc.data.text import printable
-from vdc.system.files import atomic_write, write_json
+from vdc.system.files import atomic_write, sweep, write_json
 from vdc.system.mp4 import encode
+from vdc.system.text import printable
 
 JOURNAL, REPORT = "prepare.jsonl", "prepare.json"
-LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.mp4")  # an unfinished file of a killed run, see `atomic_write`
 
 
 class Settings(NamedTuple):
@@ -180,9 +178,8 @@ def _journal(out: Path, settings: Settings) -> dict[str, list[int]]:
 
 def _clean(out: Path) -> None:
     """Remove what a killed run was writing."""
-    for path in out.rglob(".*.mp4"):
-        if LEFTOVER.fullmatch(path.name):
-            path.unlink()
+    for folder in {path.parent for path in out.rglob(".*.mp4")}:
+        sweep(folder)
 
 
 def _check(root: Path, out: Path, lists: Sequence[Path], settings: Settings) -> None:

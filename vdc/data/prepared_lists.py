@@ -12,7 +12,7 @@ from vdc.data.formats import read_entries
 from vdc.data.index import on_disk
 from vdc.data.lists import Entry
 from vdc.data.tables import Source
-from vdc.data.text import printable
+from vdc.system.text import printable
 
 LISTS = frozenset((".txt", ".csv", ".tsv", ".json", ".list", ".lst"))
 TABLES = ("classind.txt", "classes.txt", "labels.json")  # names of classes, not lists of videos

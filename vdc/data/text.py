@@ -125,8 +125,3 @@ def shown(value: object, most: int = 60) -> str:
     text = value if isinstance(value, str) else str(value)
     quoted = repr(text if len(text) <= most else text[:most] + "...")
     return quoted if isinstance(value, str) else quoted[1:-1]
-
-
-def printable(text: str) -> str:
-    """A name from data as it can be printed: control characters and bytes that are no UTF-8 are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

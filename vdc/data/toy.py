@@ -7,6 +7,7 @@ objects have an odd or an even number of lobes, stripes or checks, and hues of d
 """
 
 import colorsys
+import errno
 import math
 import shutil
 from collections.abc import Iterator
@@ -216,7 +217,8 @@ def make_toy(
     needed = int(len(clips) * frames * size * size * BYTES_PER_PIXEL)
     if (free := shutil.disk_usage(root.parent).free) < needed:
         raise OSError(
-            f"the toy set needs {needed / 1e6:.2f} MB at {root.parent}, which has {free / 1e6:.2f} MB free"
+            errno.ENOSPC,
+            f"the toy set needs {needed / 1e6:.2f} MB at {root.parent}, which has {free / 1e6:.2f} MB free",
         )
     with fresh_dir(root) as folder:
         for split in SPLITS:

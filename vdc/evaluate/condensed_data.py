@@ -56,7 +56,7 @@ class CondensedData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.set = load(Path(condensed), ipc)
+        self.set = load(condensed, ipc)
         settled = protocol.with_labels(cast(Any, self.set.labels.kind))
         self.protocol = settled.with_rate(self.set.manifest["learnt"], condensed)
         self.real, self.seed = real, seed

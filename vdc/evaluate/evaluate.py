@@ -1,6 +1,7 @@
 """Evaluation: students x seeds trained on a condensed set and tested on real videos."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from vdc.data import RealData
 from vdc.evaluate.condensed_data import CondensedData
 from vdc.evaluate.relabel import relabel
 from vdc.evaluate.results import Task, made
+from vdc.evaluate.stored import links
 from vdc.spec import INTERPOLATOR
 from vdc.system.processes import first_process, wait_for_all
 from vdc.train.module import EvalModule
@@ -70,11 +72,14 @@ def evaluate(
     condensed_data = CondensedData(condensed, protocol or Protocol(), data, ipc, teacher)
     check_match(condensed_data.set, data)
     condensed_data.real = data.with_(test_passes=condensed_data.protocol.test_passes)
-    folder = Path(out) if out else Path(condensed) / "evaluations"
+    folder = Path(out) if out else condensed_data.set.path / "evaluations"
+    if out is None and (link := next(links(folder), None)) is not None:
+        raise ValueError(f"{link} is a link, which in a set from elsewhere is not followed: give --out DIR")
     results = []
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
         task = condensed_task(condensed_data, student, net_options or {}, folder, title)
+        task = replace(task, processes=running.processes)
         results.append(run_task(task, condensed_data, seeds, running))
     if not random_twin:
         return results
@@ -159,7 +164,9 @@ def evaluate_full(
     results = []
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
-        task = Task(student, net_options or {}, settled, spec, about, identity, Path(out), title)
+        task = Task(
+            student, net_options or {}, settled, spec, about, identity, Path(out), title, running.processes
+        )
         results.append(run_task(task, data, seeds, running))
     return results
 

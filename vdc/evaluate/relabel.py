@@ -64,7 +64,8 @@ def relabel(
     """
     if views < 1 or (top_k is not None and top_k < 1):
         raise ValueError(f"--views {views} --top_k {top_k}: both must be at least 1")
-    stored, target = load(Path(condensed)), Path(out or condensed)
+    stored = load(condensed)
+    target = Path(out or stored.path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teach = load_teacher(Path(teacher), stored.classes, stored.spec).to(device)
     memory, hard = stored.memory().to(device), stored.labels.hard
@@ -84,7 +85,7 @@ def relabel(
         found = labeller.run(range(views), progress)
         logits, index = (found[name].transpose(0, 1).contiguous() for name in ("logits", "index"))
         made = Labels(hard, stored.labels.soft, Views(seed, logits, index, recipe))
-    written = replace_labels(Path(condensed), made, None if out is None else target)
+    written = replace_labels(stored.path, made, None if out is None else target)
     parts.drop()
     return written
 

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import torch
 
+from vdc.evaluate.stored import SeedResult, read_result
 from vdc.nets import settings
 from vdc.spec import ClipSpec
-from vdc.system.files import digest, read_json, write_json
+from vdc.system.files import digest, sweep, write_json
 from vdc.system.processes import first_process
 from vdc.system.resume import claim, drop_checkpoints
 from vdc.system.versions import versions
@@ -41,6 +42,8 @@ class Task:
         identity: of the data, to know results again.
         folder: of all results.
         name: of these; `None` makes one.
+        processes: that train a student together: each normalises by its own share of a batch and draws its own
+            dropout, so that scores differ from those of one process.
     """
 
     student: str
@@ -51,13 +54,14 @@ class Task:
     identity: dict[str, Any]
     folder: Path
     name: str | None = None
+    processes: int = 1
 
     @property
     def key(self) -> str:
         """Hash of everything a score depends on, except the seed."""
         spec = {name: value for name, value in asdict(self.spec).items() if name != "interpolator"}
         parts = [self.student, self.net_options, asdict(self.protocol), spec, self.identity]
-        return digest(parts, 16)
+        return digest(parts if self.processes == 1 else [*parts, self.processes], 16)
 
     @property
     def title(self) -> str:
@@ -78,7 +82,8 @@ class Task:
         """
         if self.work.exists():
             claim(self.work / "key.json", self.key, "results of another set, protocol or network", "--name")
-        found = [read_json(path) for path in self.work.glob("seed*/result.json")]
+        files = self.work.glob("seed*/result.json")
+        found = [result for path in files if (result := read_result(path, SeedResult)) is not None]
         return {result["seed"]: result for result in sorted(found, key=lambda result: int(result["seed"]))}
 
     def open(self, seed: int) -> Path:
@@ -86,6 +91,8 @@ class Task:
         folder = self.work / f"seed{seed}"
         if first_process():
             folder.mkdir(parents=True, exist_ok=True)
+            for place in (self.folder, self.work, folder):
+                sweep(place)
             claim(self.work / "key.json", self.key, "results of another set, protocol or network", "--name")
         return folder
 
@@ -117,6 +124,7 @@ class Task:
             "net_options": self.net_options,
             "spec": asdict(self.spec),
             "protocol": asdict(self.protocol),
+            "processes": self.processes,
             "unit": "percent",
             "seeds": [run["seed"] for run in every],
             **{score: spread([run[score] for run in every]) for score in SCORES},
@@ -143,7 +151,10 @@ def optional(name: str, runs: Sequence[dict[str, Any]]) -> list[Any] | None:
 def reference_best(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The published habit: the best of each run's last looks at the test set. Never the primary number."""
     looks = [[*run["checks"], run] for run in runs]
-    return {score: spread([max(look[score] for look in run) for run in looks]) for score in ("top1", "top5")}
+    best = {score: [[look[score] for look in run] for run in looks] for score in ("top1", "top5")}
+    return {
+        score: spread([None if None in run else max(run) for run in every]) for score, every in best.items()
+    }
 
 
 def per_class_means(classes: Sequence[str], runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
@@ -153,10 +164,12 @@ def per_class_means(classes: Sequence[str], runs: Sequence[dict[str, Any]]) -> d
     return dict(zip(classes, means, strict=True))
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and sample standard deviation (`None` of one value), and the values themselves."""
-    deviation = round(statistics.stdev(values), 4) if len(values) > 1 else None
-    return {"mean": round(statistics.fmean(values), 4), "std": deviation, "values": list(values)}
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean and sample standard deviation (`None` of one value, or without values), and the values themselves."""
+    known = [value for value in values if value is not None]
+    mean = round(statistics.fmean(known), 4) if known else None
+    deviation = round(statistics.stdev(known), 4) if len(known) > 1 else None
+    return {"mean": mean, "std": deviation, "values": list(values)}
 
 
 def made(manifest: dict[str, Any]) -> Made:

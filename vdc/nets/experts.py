@@ -7,6 +7,7 @@ A folder of experts holds `experts.json` (what they have in common) and, per exp
 """
 
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
@@ -19,10 +20,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vdc.nets.base import VideoNet
+from vdc.nets.stored import StoredExpert, StoredExperts
 from vdc.nets.zoo import build
 from vdc.ops.unroll import Layout
 from vdc.spec import MEAN, STD, ClipSpec
-from vdc.system.files import read_json, sha256, write_json
+from vdc.system.files import sha256, write_json
+from vdc.system.schema import made_of, plain_file, read_fields
 
 COMMON = "experts.json"
 FORMAT = 1
@@ -233,14 +236,9 @@ def load_experts(
             f"no experts in {path}: {COMMON} is missing; train some with `vdc pretrain --experts 10 "
             f"--out {path} ...` on the same data, or name the folder of others"
         )
-    common = read_json(path / COMMON)
-    try:
-        if common["format"] != FORMAT:
-            raise ValueError(f"{path / COMMON} is of format {common['format']}, this version reads {FORMAT}")
-        numbers = sorted(int(p.stem[7:]) for p in path.glob("expert_[0-9]*.json"))
-        experts = Experts(path, common, numbers)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path / COMMON} is not what `vdc pretrain` writes: {error}") from error
+    common = read_fields(path / COMMON, StoredExperts, ("format", FORMAT))
+    numbers = sorted(int(p.stem[7:]) for p in path.glob("expert_[0-9][0-9][0-9][0-9].json"))
+    experts = made_of(lambda: Experts(path, common, numbers), path / COMMON)
     if not numbers:
         raise FileNotFoundError(
             f"no finished expert in {path}: go on with the `vdc pretrain` that began them"
@@ -251,7 +249,7 @@ def load_experts(
             f"experts {path} were trained for {experts.epochs} epochs, {epochs} are needed: lower "
             "max_start_epoch or expert_epochs, or train longer ones"
         )
-    layout = Layout.of(experts.build())
+    layout = Layout.of(made_of(experts.build, path / COMMON))
     for number in numbers:
         _check_file(path, number, layout, experts.epochs)
     return experts
@@ -281,16 +279,25 @@ def _check_kind(experts: Experts, classes: list[str] | None, spec: ClipSpec | No
 
 def _check_file(path: Path, number: int, layout: Layout, epochs: int) -> None:
     """Refuse a file that is missing, cut short, or of other parameters."""
-    file = weights_file(path, number)
+    file, info = weights_file(path, number), read_fields(info_file(path, number), StoredExpert)
     expected = {name: list(shape) for name, shape in layout.shapes.items()}
     try:
-        with safe_open(file, "pt") as opened:
+        with safe_open(plain_file(file), "pt") as opened:
             found = json.loads(opened.metadata()["layout"])
-            rows = opened.get_slice("theta").get_shape()[0]
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+            shape = opened.get_slice("theta").get_shape()
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ValueError(
             f"{file} is missing or damaged ({error}): remove {info_file(path, number)} "
             "and train this expert again"
         ) from error
-    if list(found.items()) != list(expected.items()) or rows != epochs + 1:
+    size = sum(math.prod(shape) for shape in layout.shapes.values())
+    if (
+        not isinstance(found, dict)
+        or list(found.items()) != list(expected.items())
+        or shape != [epochs + 1, size]
+    ):
         raise ValueError(f"{file} holds another network or number of epochs than {path / COMMON} says")
+    if (digest := sha256(file)) != info["sha256"]:
+        raise ValueError(
+            f"{file} changed since it was written: sha256 {digest[:12]}, expected {info['sha256'][:12]}"
+        )

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vdc.nets.stored import StoredInterpolator, load_weights
 from vdc.spec import INTERPOLATOR, ClipSpec
-from vdc.system.files import atomic_write, read_json, sha256, write_json
+from vdc.system.files import atomic_write, json_text, sha256
+from vdc.system.schema import made_of, read_fields
 
 INFO, WEIGHTS = INTERPOLATOR
 FORMAT = 1
@@ -155,13 +157,13 @@ def save_interpolator(path: str | Path, net: Interpolator, info: Mapping[str, An
         stride: `spec.stride` of the clips it was trained on.
     """
     path = Path(path)
-    with atomic_write(path / WEIGHTS) as weights:
+    with atomic_write(path / INFO) as about, atomic_write(path / WEIGHTS) as weights:  # the weights go first
         save_file({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}, weights)
         spec = {
             name: v for name, v in asdict(ClipSpec(net.frames, net.size, stride)).items() if v is not None
         }
         full = {**info, "format": FORMAT, "options": net.options, "spec": spec, "sha256": sha256(weights)}
-        write_json(path / INFO, full)
+        about.write_text(json_text(full), encoding="utf-8")
 
 
 def load_interpolator(path: str | Path, spec: ClipSpec) -> Interpolator:
@@ -182,14 +184,9 @@ def load_interpolator(path: str | Path, spec: ClipSpec) -> Interpolator:
                 f"spec.interpolator {path}: {name} is missing; train one with `vdc pretrain --net interpolator "
                 "...` on the same data"
             )
-    info = read_json(path / INFO)
-    try:
-        if info["format"] != FORMAT:
-            raise ValueError(f"{path / INFO} is of format {info['format']}, this version reads {FORMAT}")
-        stored, digest, options = ClipSpec(**info["spec"]), info["sha256"], info["options"]
-        net = Interpolator(stored.frames, stored.size, **options)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path / INFO} is not what `vdc pretrain` writes: {error}") from error
+    info = read_fields(path / INFO, StoredInterpolator, ("format", FORMAT))
+    stored = made_of(lambda: ClipSpec(**info["spec"]), path / INFO)
+    net = made_of(lambda: Interpolator(stored.frames, stored.size, **info["options"]), path / INFO)
     if (spec.frames, spec.size, spec.stride) != (stored.frames, stored.size, stored.stride):
         raise ValueError(
             f"spec.interpolator {path} was trained on {stored.frames} frames of {stored.size} px, stride "
@@ -201,11 +198,7 @@ def load_interpolator(path: str | Path, spec: ClipSpec) -> Interpolator:
             f"spec.interpolator {path} was trained for {', '.join(map(str, net.keys))} key frames, an item has "
             f"{spec.cut}: change spec.stored_frames, or train one with net_options.keys [{spec.cut}]"
         )
-    if (found := sha256(path / WEIGHTS)) != digest:
-        raise ValueError(
-            f"{path / WEIGHTS} changed since it was written: sha256 {found[:12]}, expected {digest[:12]}"
-        )
-    net.load_state_dict(load_file(path / WEIGHTS))
+    load_weights(net, path / WEIGHTS, info["sha256"])
     return net.eval().requires_grad_(False)
 
 

@@ -11,14 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vdc.nets.base import VideoNet
+from vdc.nets.stored import StoredTeacher, load_weights
 from vdc.nets.zoo import build
 from vdc.spec import MEAN, STD, ClipSpec
-from vdc.system.files import atomic_write, read_json, sha256, write_json
+from vdc.system.files import atomic_write, json_text, sha256
+from vdc.system.schema import made_of, read_fields
 
 INFO, WEIGHTS = "teacher.json", "weights.safetensors"
 FORMAT = 1
@@ -89,7 +91,7 @@ def save_teacher(path: str | Path, net: VideoNet, info: Mapping[str, Any]) -> No
     path = Path(path)
     if len(info.get("classes", ())) != net.num_classes:
         raise ValueError(f"a teacher of {net.num_classes} classes needs as many names in info['classes']")
-    with atomic_write(path / WEIGHTS) as weights:
+    with atomic_write(path / INFO) as about, atomic_write(path / WEIGHTS) as weights:  # the weights go first
         save_file({key: value.cpu().contiguous() for key, value in net.state_dict().items()}, weights)
         full = {
             **info,
@@ -102,7 +104,7 @@ def save_teacher(path: str | Path, net: VideoNet, info: Mapping[str, Any]) -> No
             "std": STD,
             "sha256": sha256(weights),
         }
-        write_json(path / INFO, full)
+        about.write_text(json_text(full), encoding="utf-8")
 
 
 def load_teacher(path: str | Path, classes: list[str] | None = None, spec: ClipSpec | None = None) -> Teacher:
@@ -124,14 +126,12 @@ def load_teacher(path: str | Path, classes: list[str] | None = None, spec: ClipS
                 f"no teacher in {path}: {name} is missing; train one with `vdc pretrain --net minic3d ...` "
                 "(or another net) on the same data, or name the folder of one"
             )
-    info = read_json(path / INFO)
-    try:
-        if info["format"] != FORMAT:
-            raise ValueError(f"{path / INFO} is of format {info['format']}, this version reads {FORMAT}")
-        stored, known, digest = ClipSpec(**info["spec"]), info["classes"], info["sha256"]
-        make = partial(build, info["net"], info["num_classes"], stored, **info["options"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path / INFO} is not what `vdc pretrain` writes: {error}") from error
+    info = read_fields(path / INFO, StoredTeacher, ("format", FORMAT))
+    stored, known = made_of(lambda: ClipSpec(**info["spec"]), path / INFO), info["classes"]
+    if info["num_classes"] != len(known):
+        raise ValueError(
+            f"{path / INFO}: num_classes is {info['num_classes']}, and classes has {len(known)} names"
+        )
     if classes is not None:
         _check_classes(path, known, classes)
     if spec is not None and (spec.frames, spec.size) != (stored.frames, stored.size):
@@ -139,12 +139,8 @@ def load_teacher(path: str | Path, classes: list[str] | None = None, spec: ClipS
             f"teacher {path} was trained on {stored.frames} frames of {stored.size} px, the data has "
             f"{spec.frames} of {spec.size} px: train one for these clips, or change spec.frames and spec.size"
         )
-    if (found := sha256(path / WEIGHTS)) != digest:
-        raise ValueError(
-            f"{path / WEIGHTS} changed since it was written: sha256 {found[:12]}, expected {digest[:12]}"
-        )
-    net = make()
-    net.load_state_dict(load_file(path / WEIGHTS))
+    net = made_of(lambda: build(info["net"], len(known), stored, **info["options"]), path / INFO)
+    load_weights(net, path / WEIGHTS, info["sha256"])
     return Teacher(net, info, path)
 
 

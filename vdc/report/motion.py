@@ -19,7 +19,9 @@ from vdc.nets.interpolator import interpolator_of
 from vdc.nets.teacher import load_teacher
 from vdc.ops.pixels import to_frames
 from vdc.ops.windows import apply_view
+from vdc.report.tables import markdown
 from vdc.system.files import atomic_write
+from vdc.system.text import plain
 
 Result = tuple[str, dict[str, Any]]  # file, and the evaluation it holds
 VIDEOS = 16  # looked at per class, at most
@@ -105,7 +107,9 @@ class Groups:
 
     def __init__(self, results: Sequence[Result], distances: Mapping[str, float]) -> None:
         self.distances, self.groups = distances, halves(distances)
-        self.results = [r for r in results if set(r[1]["classes"]) == set(distances) and "per_class" in r[1]]
+        self.results = [
+            r for r in results if set(r[1]["classes"]) == set(distances) and r[1].get("per_class")
+        ]
         if not self.results:
             raise ValueError(
                 "--data: no evaluation is of its classes, so none can be split into their groups"
@@ -125,14 +129,13 @@ class Groups:
         """For a terminal."""
         table = Table(*self.headers, title="top-1 % by motion of the class")
         for row in self.rows():
-            table.add_row(*row)
+            table.add_row(*map(plain, row))
         return table
 
     def write(self, folder: Path) -> None:
         """`motion.csv`: a line per class. `motion.md`: a line per evaluation."""
-        lines = [self.headers, ["---"] * 3, *self.rows()]
         with atomic_write(folder / "motion.md") as temporary:
-            temporary.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+            temporary.write_text(markdown(self.headers, self.rows()), encoding="utf-8")
         with atomic_write(folder / "motion.csv") as temporary, temporary.open("w", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["class", "group", "distance", *(name for name, _ in self.results)])

@@ -6,15 +6,15 @@ from typing import Any
 
 from vdc.condensed.manifest import MANIFEST
 from vdc.evaluate.results import FORMAT
+from vdc.evaluate.stored import StoredCoded, StoredResult, TestedTeacher, read_result
 from vdc.nets.teacher import INFO
-from vdc.system.files import read_json
 
 Result = tuple[str, dict[str, Any]]  # file, and the evaluation it holds
 CODED = "vdc coded clips"  # format of the file that `vdc.report.coded` writes
 
 
-def read_jsons(path: Path) -> list[tuple[str, Any]]:
-    """The content of a JSON file, or of all in a folder, with their names.
+def files_of(path: Path) -> list[Path]:
+    """A file, or the JSON files of a folder; none of what earlier runs left there, and no links.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -23,8 +23,15 @@ def read_jsons(path: Path) -> list[tuple[str, Any]]:
         raise FileNotFoundError(
             f"{path} is not there: vdc report takes condensed sets, result folders or files"
         )
-    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
-    return [(str(file), read_json(file)) for file in files]
+    if path.is_file():
+        return [path]
+    files = [file for file in sorted(path.rglob("*.json")) if not file.is_symlink()]
+    return [file for file in files if is_current(file.relative_to(path))]
+
+
+def is_current(path: Path) -> bool:
+    """Whether a file of a run's folder is not of what an earlier run left there."""
+    return not any(part.startswith("before-") for part in path.parts)
 
 
 def read_results(path: Path) -> list[Result]:
@@ -32,13 +39,15 @@ def read_results(path: Path) -> list[Result]:
 
     Raises:
         FileNotFoundError: nothing there.
+        ValueError: a file says that it holds one, and does not.
     """
-    found = [(name, as_bound(held) if Path(name).name == INFO else held) for name, held in read_jsons(path)]
-    return [
-        (name, upgraded(held))
-        for name, held in found
-        if isinstance(held, dict) and held.get("format") == FORMAT
-    ]
+    found = []
+    for file in files_of(path):
+        teacher = file.name == INFO
+        held = read_result(file, TestedTeacher) if teacher else read_result(file, StoredResult, FORMAT)
+        if held is not None:
+            found.append((str(file), upgraded(as_bound(held) if teacher else held)))
+    return found
 
 
 def read_all(dirs: Sequence[str]) -> list[Result]:
@@ -57,14 +66,18 @@ def read_all(dirs: Sequence[str]) -> list[Result]:
 
 def read_coded(dirs: Sequence[str]) -> list[dict[str, Any]]:
     """Sizes of coded training clips that lie beside the results."""
-    jsons = [held for name in dirs for _, held in read_jsons(Path(name))]
-    return [held for held in jsons if isinstance(held, dict) and held.get("format") == CODED]
+    files = [file for name in dirs for file in files_of(Path(name))]
+    return [held for file in files if (held := read_result(file, StoredCoded, CODED)) is not None]
 
 
 def find_sets(dirs: Sequence[str]) -> list[Path]:
     """Folders of the condensed sets in some places, each once; a set's random twin comes after it."""
     found = [
-        path.parent for name in dirs if Path(name).is_dir() for path in sorted(Path(name).rglob(MANIFEST))
+        path.parent
+        for name in dirs
+        if Path(name).is_dir()
+        for path in sorted(Path(name).rglob(MANIFEST))
+        if is_current(path.relative_to(name))
     ]
     return sorted(dict.fromkeys(found), key=lambda path: (path.name.startswith("random_twin"), str(path)))
 

@@ -17,6 +17,8 @@ from vdc.report.ddranking import scores
 from vdc.report.results import Result, coded_bytes, source_bytes, title
 from vdc.report.settings import told_apart
 from vdc.report.tables import fitted, markdown
+from vdc.system.files import digest
+from vdc.train.scores import BEST
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def bound_key(held: dict[str, Any]) -> tuple[Any, ...]:
     """What a full-data bound must share with a result to be its bound."""
     return (
         held["student"],
-        tuple(sorted(settings(held["student"], **held["net_options"]).items())),
+        digest(settings(held["student"], **held["net_options"])),
         tuple(held["classes"]),
         held["spec"]["frames"],
         held["spec"]["size"],
@@ -140,8 +142,8 @@ def row_of(
         seeds=len(held["seeds"]),
         top1=held["top1"]["mean"],
         top1_std=held["top1"]["std"],
-        top5=held["top5"]["mean"],
-        top5_std=held["top5"]["std"],
+        top5=held["top5"]["mean"] if len(held["classes"]) > BEST else None,
+        top5_std=held["top5"]["std"] if len(held["classes"]) > BEST else None,
         reference_best=None if best is None else best["top1"]["mean"],
         single_frame=held["still_top1"]["mean"],
         steps=max(steps) if steps and None not in steps else None,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from vdc.system.text import plain, printable
+
 PIPED = 150  # columns of what is no terminal: files have room
 WHAT = 22  # columns, at least, of the names of a table that is too wide for its terminal
 FRAME = 3  # columns of a border and the spaces beside it
@@ -28,6 +30,7 @@ def fitted(
         width: columns of the terminal.
         title: above the first.
     """
+    lines = [[printable(cell) for cell in line] for line in lines]
     columns = [[header, *cells] for header, *cells in zip(headers, *lines, strict=True)]
     words, numbers = columns[:texts], columns[texts:]
     longest = [[word for cell in column for word in cell.split()] for column in words]
@@ -61,17 +64,18 @@ def build(words: Sequence[Sequence[str]], numbers: Sequence[Sequence[str]], widt
     while sum(wanted) > max(room, len(words)):
         wanted[wanted.index(max(wanted))] -= 1
     for column, given in zip(words, wanted, strict=True):
-        table.add_column(column[0], overflow="fold", width=given)
+        table.add_column(plain(column[0]), overflow="fold", width=given)
     for column in numbers:
         table.add_column(column[0], justify="right", width=narrowest(column))
     for line in zip(*(column[1:] for column in (*words, *numbers)), strict=True):
-        table.add_row(*line)
+        table.add_row(*map(plain, line))
     return table
 
 
 def markdown(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table as markdown."""
-    every = [headers, ["---"] * len(headers), *lines]
+    cells = [[printable(cell).replace("|", "\\|") for cell in line] for line in lines]
+    every = [headers, ["---"] * len(headers), *cells]
     return "".join(f"| {' | '.join(line)} |\n" for line in every)
 
 

@@ -2,14 +2,16 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vdc.system.files import as_json, atomic_write, digest, read_json, write_json
-from vdc.system.processes import wait_for_all
+from vdc.system.files import as_json, atomic_write, digest, move_aside, read_json, sweep, write_json
+from vdc.system.processes import first_process, wait_for_all
 
 
 def claim(mark: Path, key: Any, taken: str, flag: str) -> None:
@@ -31,13 +33,14 @@ def claim(mark: Path, key: Any, taken: str, flag: str) -> None:
     found = read_json(mark)
     if found == wanted:
         return
-    odd = [name for name in wanted if found.get(name) != wanted[name]] if isinstance(wanted, dict) else []
+    both = isinstance(wanted, dict) and isinstance(found, dict)
+    odd = [name for name in wanted if found.get(name) != wanted[name]] if both else []
     told = f" ({', '.join(odd)})" if odd else ""
     raise ValueError(f"{mark.parent} holds {taken}{told}: choose another {flag}")
 
 
 def once(path: Path, identity: list[Any], make: Callable[[str], None]) -> dict[str, Any]:
-    """Read a trained network's JSON, training it first if none matches.
+    """Read a trained network's JSON, training it first if none matches; another network there moves aside.
 
     Args:
         path: of the JSON file, which holds the key of its network.
@@ -45,11 +48,25 @@ def once(path: Path, identity: list[Any], make: Callable[[str], None]) -> dict[s
         make: trains it and writes it, given the key.
     """
     key = digest(identity, 16)
-    if not path.is_file() or read_json(path).get("key") != key:
+    if not path.is_file() or _info(path).get("key") != key:
+        if path.is_file() and first_process():
+            move_aside(path, *path.parent.glob("*.safetensors"))
+        wait_for_all()
         make(key)
         wait_for_all()
-    info: dict[str, Any] = read_json(path)
-    return info
+    return _info(path)
+
+
+def _info(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    held = read_json(path)
+    if not isinstance(held, dict):
+        raise ValueError(f"{path} does not describe a trained network: move it away, or give another --out")
+    return held
 
 
 def drop_checkpoints(folder: Path) -> None:
@@ -68,7 +85,10 @@ class Parts:
 
     def __init__(self, folder: Path, key: dict[str, Any]) -> None:
         self.folder, mark = folder, folder / "key.json"
+        if folder.is_symlink():
+            folder.unlink()
         if mark.is_file() and read_json(mark) == key:
+            sweep(folder)
             return
         shutil.rmtree(folder, ignore_errors=True)
         write_json(mark, key)
@@ -76,10 +96,13 @@ class Parts:
     def get(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """A part, by its file name; computed only if it is not there."""
         path = self.folder / f"{name}.safetensors"
-        if not path.is_file():
-            with atomic_write(path) as temporary:
-                save_file(make(), temporary)
-        return load_file(path)
+        if path.is_file():
+            with suppress(SafetensorError):  # damaged: made again
+                return load_file(path)
+        made = make()
+        with atomic_write(path) as temporary:
+            save_file(made, temporary)
+        return made
 
     def drop(self) -> None:
         """Remove all of them: the computation is over."""

@@ -87,6 +87,62 @@ class Resumable(Callback):
         self.spent = state_dict["spent"]
 
 
+class StepBar(ProgressBar):
+    """One bar of all steps of a run, which starts where a resumed one was left.
+
+    Lightning's own counts the batches of an epoch, and a run of so many steps has epochs of a length of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._steps: Any = None
+        self._looked = 0.0
+
+    def disable(self) -> None:
+        """Show nothing: on all processes but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show again."""
+        self._enabled = True
+
+    @staticmethod
+    def _done(trainer: Trainer, batches: int) -> int:
+        """Steps so far, or batches where no optimiser counts: methods that choose clips."""
+        return trainer.global_step or trainer.current_epoch * int(trainer.num_training_batches) + batches
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show where the run starts."""
+        steps, epochs, batches = trainer.max_steps, trainer.max_epochs or -1, trainer.num_training_batches
+        total = (
+            steps if steps > 0 else epochs * int(batches) if epochs > 0 and batches != float("inf") else None
+        )
+        self._steps = tqdm(
+            total=total,
+            initial=self._done(trainer, 0),
+            desc=type(pl_module).__name__,
+            unit="step",
+            disable=not self._enabled,
+            dynamic_ncols=True,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the step; look at the loss only now and then."""
+        now = time.monotonic()
+        if self._enabled and now - self._looked > REFRESH:
+            self._looked = now
+            shown = {name: f"{float(v):.4g}" for name, v in trainer.progress_bar_metrics.items()}
+            self._steps.set_postfix(shown, refresh=False)
+        self._steps.update(self._done(trainer, batch_idx + 1) - self._steps.n)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the finished bar."""
+        self._steps.close()
+
+
 class EpochBar(ProgressBar):
     """One bar of epochs per run, and a passing one for each held-out pass.
 

@@ -1,5 +1,6 @@
 """Expert trajectories: networks trained on all training videos, a snapshot after every epoch (MTT, DATM)."""
 
+import errno
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -178,8 +179,9 @@ class Plan:
         data.setup("test")  # hours before the test would find that there is nothing to test on
         if free < needed:
             raise OSError(
+                errno.ENOSPC,
                 f"{len(missing)} experts take {needed / MB:,.0f} MB at {self.folder}, where "
-                f"{free / MB:,.0f} MB are free: set --snapshots fp16 or fewer --experts"
+                f"{free / MB:,.0f} MB are free: set --snapshots fp16 or fewer --experts",
             )
         recipe = {
             "protocol": asdict(self.protocol),

@@ -14,7 +14,7 @@ from vdc.ops.losses import ce, kl, mse, mse_gt, soft_ce
 from vdc.ops.rng import derive, generator
 from vdc.spec import Batch, ClipSpec
 from vdc.train.protocol import Protocol, lr_factor
-from vdc.train.scores import percent
+from vdc.train.scores import shown
 from vdc.train.testing import Tested
 
 __all__ = ["EvalModule", "Protocol", "objective", "parameter_groups"]
@@ -111,7 +111,7 @@ class EvalModule(Tested):
         self.seed, self.held_out = seed, held_out
         self.net.reset_parameters(self.protocol.init, generator(seed, "init"))
         channels_last(self.net)
-        self.history: list[dict[str, float]] = []  # held-out scores so far: epoch, top1, top5 (percent)
+        self.history: list[dict[str, Any]] = []  # held-out scores so far: epoch, top1, top5 (percent)
         self.curve: list[list[float]] = []  # epochs done, steps done, mean loss of the last of these epochs
         self._losses: list[Tensor] = []  # of the epoch under way
         self._average: list[Tensor] = []  # of the parameters, where the protocol has an EMA
@@ -227,11 +227,10 @@ class EvalModule(Tested):
         found = self.scores.compute()
         self.scores.reset()
         if not self.trainer.sanity_checking:
-            entry = {name: percent(found[name]) for name in ("top1", "top5")}
+            entry = shown(found, self.scores.num_classes)
             self.history.append({"epoch": self.current_epoch, **entry})
-            self.log_dict(
-                {f"{self.held_out}/{name}": value for name, value in entry.items()}, rank_zero_only=True
-            )
+            logged = {f"{self.held_out}/{name}": value for name, value in entry.items() if value is not None}
+            self.log_dict(logged, rank_zero_only=True)
 
     def on_test_start(self) -> None:
         """Score the averaged weights, the same on all processes."""

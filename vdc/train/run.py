@@ -5,13 +5,17 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 
 from vdc.data import RealData
+from vdc.system.files import sweep
 from vdc.train.callbacks import Checks, EpochBar, Resumable
+from vdc.train.checkpoints import WholeFiles
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol
 from vdc.train.recovery import Recovery
@@ -38,6 +42,19 @@ class Running:
     progress: bool = True
     checkpoint_every: float = 60.0
 
+    @cached_property
+    def processes(self) -> int:
+        """How many train a network together; of several, says what that changes."""
+        with quiet_lightning():
+            off = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+            world = int(self.trainer(logger=False, **off).world_size)
+        if world > 1:
+            rank_zero_warn(
+                f"networks are trained by {world} processes, each normalising by its share of a batch and drawing its "
+                "own dropout: results differ from those of one process, and have names of their own"
+            )
+        return world
+
     def fit_and_test(
         self,
         module: Trained,
@@ -62,11 +79,13 @@ class Running:
         """
         bar = EpochBar(title) if self.progress else None
         resumable = Resumable(folder / "last.ckpt", self.checkpoint_every)
+        sweep(folder)
         with quiet_lightning():
             trainer = self.trainer(
                 max_epochs=module.protocol.epochs,
                 callbacks=[one for one in (Checks(checks), extra, resumable, bar) if one is not None],
                 logger=TensorBoardLogger(str(folder), name="", version=""),
+                plugins=[WholeFiles()],
                 enable_progress_bar=self.progress,
                 enable_checkpointing=False,
                 enable_model_summary=False,

@@ -1,6 +1,7 @@
 """Scores of a network on videos: each counts once, however many clips, batches or processes it took."""
 
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,12 @@ def _whole(parts: Any) -> Tensor:
 def percent(share: Tensor | float) -> float:
     """A share in [0, 1] as percent, the unit of every published number."""
     return round(100 * float(share), 4)
+
+
+def shown(found: Mapping[str, Tensor], num_classes: int) -> dict[str, float | None]:
+    """Top-1 and top-5 in percent; of five classes or fewer every answer is among the best five: `None`."""
+    top5 = percent(found["top5"]) if num_classes > BEST else None
+    return {"top1": percent(found["top1"]), "top5": top5}
 
 
 def pack(correct: Tensor) -> str:

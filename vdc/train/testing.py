@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vdc.spec import Batch
 from vdc.system.logs import log_image, takes_images
 from vdc.train.confusion import confusion_png
-from vdc.train.scores import VideoScores, pack, percent
+from vdc.train.scores import VideoScores, pack, percent, shown
 
 
 def middle_frame(clips: Tensor) -> Tensor:
@@ -56,10 +56,14 @@ class Tested(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Keep and log the result."""
         for name, scores in (("clips", self.scores), ("still", self.still_scores)):
-            self.results[name] = {key: value.cpu() for key, value in scores.compute().items()}
+            found = {key: value.cpu() for key, value in scores.compute().items()}
+            k = scores.num_classes  # of one class or video, torchmetrics gives numbers
+            lists = {"per_class": found["per_class"].view(k), "confusion": found["confusion"].view(k, k)}
+            self.results[name] = found | lists | {"correct": found["correct"].view(-1)}
             scores.reset()
-        for name in ("top1", "top5"):
-            self.log(f"test/{name}", percent(self.results["clips"][name]), rank_zero_only=True)
+        for name, value in shown(self.results["clips"], self.scores.num_classes).items():
+            if value is not None:
+                self.log(f"test/{name}", value, rank_zero_only=True)
         self.log("test/still_top1", percent(self.results["still"]["top1"]), rank_zero_only=True)
         classes = getattr(self.trainer.datamodule, "classes", None)  # type: ignore[attr-defined]
         if classes and self.trainer.is_global_zero and takes_images(self.loggers):
@@ -76,10 +80,8 @@ class Tested(LightningModule):
             raise ValueError("a test in spawned processes returns nothing: set --trainer.strategy ddp")
         clips, still = self.results["clips"], self.results["still"]
         return {
-            "top1": percent(clips["top1"]),
-            "top5": percent(clips["top5"]),
-            "still_top1": percent(still["top1"]),
-            "still_top5": percent(still["top5"]),
+            **shown(clips, self.scores.num_classes),
+            **{f"still_{name}": value for name, value in shown(still, self.scores.num_classes).items()},
             "per_class": [
                 None if share != share else percent(share) for share in clips["per_class"].tolist()
             ],
