@@ -67,7 +67,9 @@ def test_sets_of_other_kinds_are_not_joined(tmp_path):
     for path, odd in ((packed, "memory"), (other, "classes, spec"), (soft, "kind of labels")):
         with pytest.raises(ValueError, match=f"differ in {odd}: they cannot be joined"):
             join([one, path], str(tmp_path / "out"))
-    views = Views(0, torch.zeros(K, 2, 1).half(), torch.zeros(K, 2, 1).byte())
+    views = Views(
+        0, torch.zeros(K, 2, 1).half(), torch.zeros(K, 2, 1).byte(), {"crop_scale": None, "flip": 0.0}
+    )
     replace_labels(one, Labels(torch.arange(K), views=views))
     with pytest.raises(ValueError, match="join sets before `vdc relabel`"):
         join([one, one], str(tmp_path / "out"))

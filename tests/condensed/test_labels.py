@@ -90,7 +90,7 @@ def test_tensors_and_info_describe_the_labels(rows, count, classes, soft, views)
     if views:
         for name in ("logits", "index", "rows"):
             assert torch.equal(getattr(again.views, name), getattr(labels.views, name))
-        assert (again.views.seed, again.views.recipe) == (7, {"b": [1]})
+        assert (again.views.seed, again.views.recipe) == (7, {"crop_scale": [0.5, 1.0], "flip": 0.5})
 
 
 @pytest.mark.parametrize("soft", [draw(3, 2).half(), draw(2, 2)])

@@ -115,7 +115,7 @@ def test_damaged_json(folder):
     edit(folder, format=99)
     with pytest.raises(ValueError, match="of format 99, this version reads 1"):
         load_teacher(folder)
-    edit(folder, format=1, spec={"fps": 3})
+    edit(folder, format=1, spec={"frames": 4, "size": 44, "fps": 3})
     with pytest.raises(ValueError, match=r"teacher.json: spec.fps: extra inputs"):
         load_teacher(folder)
     (folder / "teacher.json").write_text("{}")
