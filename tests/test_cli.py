@@ -15,7 +15,8 @@ import yaml
 from tests.codes import make_code
 from tests.commands import SMALL, refused, toy_args
 from vdc.cli import COMMANDS, main
-from vdc.cli.commands import Evaluate, Fit, Pretrain, find_config
+from vdc.cli.commands import Evaluate, Fit, Pretrain
+from vdc.cli.configs import find_config
 from vdc.condensed.format import load
 from vdc.data.toy import CLASSES
 from vdc.methods import RDED, Random

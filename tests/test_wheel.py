@@ -22,7 +22,7 @@ def test_configs_are_found_from_the_wheel(tmp_path):
     assert (site / "vdc" / "py.typed").is_file()
     assert list(site.glob("*.dist-info/licenses/LICENSE"))
 
-    code = "import vdc.cli.commands as c; print(c.__file__); print(c.find_config('rded_toy'))"
+    code = "import vdc.cli.configs as c; print(c.__file__); print(c.find_config('rded_toy'))"
     out = subprocess.run(
         [sys.executable, "-P", "-c", code],
         cwd=empty, env={**os.environ, "PYTHONPATH": str(site)}, text=True, capture_output=True, check=True, timeout=120,

@@ -280,7 +280,7 @@ def watching(rates):
         def on_train_batch_start(self, trainer, *_):
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    return lambda **options: CPU(**options | {"callbacks": [*options["callbacks"], Watch()]})
+    return lambda **options: CPU(**options | {"callbacks": [*options.get("callbacks", []), Watch()]})
 
 
 def test_students_train_at_the_learnt_step_size(tmp_path):

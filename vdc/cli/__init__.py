@@ -16,7 +16,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
-from vdc.cli.commands import Evaluate, Fit, Pretrain, place_of
+from vdc.cli.commands import Evaluate, Fit, Pretrain
+from vdc.cli.configs import place_of
 from vdc.cli.doctor import doctor
 from vdc.cli.messages import at_least, explain, nearest
 from vdc.cli.runs import RUNS, Linked, data_name
