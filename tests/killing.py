@@ -26,6 +26,6 @@ def killing(epoch):
     """Makes a trainer that dies in `epoch`."""
 
     def make(**options):
-        return CPU(**options | {"callbacks": [*options["callbacks"], KillAt(epoch)]})
+        return CPU(**options | {"callbacks": [*options.get("callbacks", []), KillAt(epoch)]})
 
     return make

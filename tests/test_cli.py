@@ -70,7 +70,16 @@ def made(world):
         }
 
 
-CLASSES_OF = {"toy": 10, "grid": 10, "hmdb51": 51, "ucf101": 101, "miniucf": 50, "k400": 400, "ssv2": 174}
+CLASSES_OF = {
+    "toy": 10,
+    "grid": 10,
+    "hmdb51": 51,
+    "ucf101": 101,
+    "miniucf": 50,
+    "k400": 400,
+    "ssv2": 174,
+    "decord": 10,
+}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

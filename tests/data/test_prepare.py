@@ -15,6 +15,7 @@ from tests.data import odd
 from vdc.data import prepare as module
 from vdc.data.prepare import prepare, scaled
 from vdc.data.reader import open_video
+from vdc.system.files import HOST
 from vdc.system.mp4 import encode, write_mp4
 
 
@@ -121,7 +122,7 @@ def test_what_a_killed_run_left_is_finished(root, tmp_path):
         "\n".join([lines[1], kept, '{"path": "wave/o'])
     )  # stopped while writing
     (out / "wave/one.mp4").write_bytes(b"")
-    (out / "wave/.two.0123abcd.mp4").write_bytes(b"half")
+    (out / f"wave/.two.{HOST}-4194304-{0:016x}.mp4").write_bytes(b"half")  # of no living process
     report = run(root, out)
     assert (report["written"], report["kept"]) == (2, 1)
     assert levels(out / "wave/one.mp4") == list(range(8))

@@ -47,9 +47,9 @@ class StoredExperts(StoredNetwork):
 class StoredExpert(Fields):
     """`expert_0000.json`."""
 
-    number: int
     sha256: Digest
-    test: dict[str, Any]
+    number: int | None = None
+    test: dict[str, Any] | None = None
 
 
 class StoredInterpolator(Fields):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vdc.system.files import read_json
+from vdc.system.text import printable
 
 Made = TypeVar("Made")
 SHOWN = 60  # characters of a wrong value
@@ -91,7 +92,9 @@ def check_fields(fields: type[Fields], held: object, path: Path) -> None:
         first = error.errors()[0]
         told = first["msg"].removeprefix("Value error, ")
         found = "" if first["type"] == "missing" else f", found {short(first['input'])}"
-        raise ValueError(f"{path}: {_key(held, first['loc'])}{told[:1].lower()}{told[1:]}{found}") from None
+        raise ValueError(
+            f"{path}: {printable(_key(held, first['loc']))}{told[:1].lower()}{told[1:]}{found}"
+        ) from None
 
 
 def _key(held: Any, place: tuple[int | str, ...]) -> str:
