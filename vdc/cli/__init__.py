@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
 from vdc.cli.commands import Evaluate, Fit, Pretrain
+from vdc.cli.condense import condense
 from vdc.cli.configs import place_of
 from vdc.cli.doctor import doctor
 from vdc.cli.messages import at_least, explain, nearest
@@ -194,6 +195,7 @@ def call(
 
 
 COMMANDS: dict[str, Callable[[list[str]], Any]] = {
+    "condense": partial(call, condense, positional="folder"),
     "pretrain": pretrain,
     "fit": fit,
     "evaluate": evaluate,

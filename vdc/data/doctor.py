@@ -55,6 +55,8 @@ class Diagnosis:
         sizes: videos by `width x height`.
         bytes: of all videos.
         findings: the grave ones first.
+        unreadable: paths of videos that are missing or cannot be decoded.
+        copies: paths of videos that show the same, each group once.
     """
 
     root: str
@@ -66,6 +68,8 @@ class Diagnosis:
     sizes: dict[str, int]
     bytes: int
     findings: tuple[Finding, ...] = field(default=())
+    unreadable: tuple[str, ...] = ()
+    copies: tuple[tuple[str, ...], ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -157,7 +161,8 @@ def examine(
     parts = [(part, video) for part, index in lists.items() for video in index.videos]
     probes = probe_all([video for _, video in parts], whole)
     classes = lists["train"].classes
-    findings += [*_unreadable(probes), *_same(parts, probes, classes), *_of_classes(root, lists, probes)]
+    groups = copies(probes)
+    findings += [*_unreadable(probes), *_same(parts, groups, classes), *_of_classes(root, lists, probes)]
     findings += [*_of_sources(parts, classes), *_of_rates(probes)]
     sound = [one for one in probes if not one.problem]
     counts = {part: Counter(video.label for video in index.videos) for part, index in lists.items()}
@@ -171,6 +176,8 @@ def examine(
         _counted(f"{one.width} x {one.height}" for one in sound),
         sum(one.bytes for one in probes),
         tuple(sorted(findings, key=lambda finding: not finding.grave)),
+        tuple(one.path for one in probes if one.problem),
+        tuple(tuple(probes[i].path for i in rows) for _, rows in groups),
     )
 
 
@@ -200,10 +207,10 @@ def _unreadable(probes: Sequence[Probe]) -> Iterable[Finding]:
 
 
 def _same(
-    parts: Sequence[tuple[Part, Video]], probes: Sequence[Probe], classes: Sequence[str]
+    parts: Sequence[tuple[Part, Video]], groups: Sequence[tuple[str, list[int]]], classes: Sequence[str]
 ) -> Iterable[Finding]:
     """Videos that are there more than once: in two parts, with two labels, or only to no use."""
-    for how, rows in copies(probes):
+    for how, rows in groups:
         labels = sorted({classes[parts[i][1].label] for i in rows})
         found = [part for part in ("train", "val", "test") if part in {parts[i][0] for i in rows}]
         paths = tuple(f"{parts[i][0]}: {parts[i][1].path}" for i in rows)

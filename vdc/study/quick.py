@@ -1,0 +1,224 @@
+"""A study of a folder of videos that nobody configured: sizes from the videos, steps from the minutes."""
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import yaml
+
+from vdc.data.doctor import Diagnosis
+from vdc.data.settle import Settled
+from vdc.nets import build
+from vdc.spec import ClipSpec
+
+METHOD = "dm"  # it needs no teacher or experts, and its random networks are those that the students are
+FRAMES = 8
+SIZES = (48, 56)  # MiniC3D needs 43 px
+GAP = 0.5  # seconds between two frames of a clip at most: more, and motion is no longer seen
+START = 10.0  # seconds until a step's process has imported everything and built its networks
+TEST = 1 / 3  # cost of testing a clip over that of training on it
+LOOKS = 4  # passes over the test clips per student: two checks, the last test, single frames
+SHARES = {"full": 0.5, METHOD: 0.25, "sets": 0.25}  # of the time that training gets
+MOST_STEPS, LEAST_STEPS = 200, 5  # of the method; dm_grid.yaml
+FULL_CLIPS = 9000  # that the full-data bound sees: 12 epochs of GRID's 750, after which it learns little more
+BATCH = 10  # clips
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a set is condensed and evaluated.
+
+    Args:
+        spec: of clips.
+        ipc: items per class.
+        students: trained on every set.
+        per_class: real clips of each class that the method compares with at every step.
+        steps: of the method.
+        epochs: of students on condensed sets.
+        full_epochs: of those on all training videos.
+        seconds: that all of it is expected to take.
+        memory: bytes of decoded frames that are kept.
+        set_bytes: of one condensed set.
+    """
+
+    spec: ClipSpec
+    ipc: int
+    students: int
+    per_class: int
+    steps: int
+    epochs: int
+    full_epochs: int
+    seconds: float
+    memory: int
+    set_bytes: int
+
+
+def clip_spec(found: Diagnosis) -> ClipSpec:
+    """Shapes of clips: size so that no frame is enlarged, stride so that eight frames span most videos."""
+    sides = [min(map(int, size.split(" x "))) for size, n in found.sizes.items() for _ in range(n)]
+    size = max((s for s in SIZES if 8 * s <= 7 * statistics.median(sides)), default=SIZES[0])
+    rates = [float(rate) for rate, n in found.rates.items() for _ in range(n)]
+    longest = max(1, round(GAP * statistics.median(rates))) if rates else FRAMES
+    stride = (int(found.frames[1]) - 1) // (FRAMES - 1)
+    return ClipSpec(frames=FRAMES, size=size, stride=min(max(stride, 1), longest))
+
+
+def item_bytes(spec: ClipSpec) -> int:
+    """Bytes of one stored item: one per value."""
+    return 3 * spec.stored * spec.size**2
+
+
+def items(settled: Settled, spec: ClipSpec, ipc: int | None, budget: int | None) -> int:
+    """Items per class: as asked, as many as the bytes hold, or a tenth of the smallest class, at most five.
+
+    Raises:
+        ValueError: more than a class has videos, or fewer bytes than one item per class takes.
+    """
+    fewest = min(settled.counts)
+    if ipc is not None:
+        if not 1 <= ipc <= fewest:
+            name = settled.classes[settled.counts.index(fewest)]
+            raise ValueError(
+                f"--ipc {ipc}: must be from 1 to {fewest}, the training videos of class {name!r}"
+            )
+        return ipc
+    if budget is not None:
+        least = len(settled.classes) * item_bytes(spec)
+        if budget < least:
+            raise ValueError(
+                f"--budget {budget / 1e6:.3g}MB is too small: one item for each of {len(settled.classes)} classes is "
+                f"{math.ceil(least / 1e4) / 100:.2f}MB ({spec.stored} frames of {spec.size} px)"
+            )
+        return min(budget // least, fewest)
+    return max(1, min(5, fewest // 10))
+
+
+def seconds_per_clip(spec: ClipSpec, classes: int) -> float:
+    """Measured: seconds that training a student on one clip takes on this machine, as busy as it is."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    net = build("minic3d", classes, spec, norm="in", width=0.5, dropout=0.0).to(device)
+    clips = torch.zeros(BATCH, 3, spec.frames, spec.size, spec.size, device=device)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        loss: torch.Tensor = net(clips).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        loss.item()  # waits for the device
+        times.append(time.perf_counter() - start)
+    return min(times) / BATCH
+
+
+def choose(
+    found: Diagnosis,
+    settled: Settled,
+    spec: ClipSpec,
+    ipc: int,
+    minutes: float,
+    per_clip: float,
+    looking: float,
+) -> Choice:
+    """Epochs and steps that fit the minutes; with too few of these, the least that can be done.
+
+    Args:
+        found: what the videos are.
+        settled: its parts.
+        spec: of clips.
+        ipc: items per class.
+        minutes: that all may take.
+        per_clip: seconds of training on one clip.
+        looking: seconds of decoding every video once.
+    """
+    classes, trains = len(settled.classes), sum(settled.counts)
+    students = 3 if minutes >= 5 else 1
+    per_class = min(8, *settled.counts)
+    test = TEST * per_clip
+    fixed = 5 * START + 4 * looking + 3 * students * LOOKS * settled.tests * test
+    left = max(60 * minutes - fixed, 0.0)
+    stored = classes * ipc
+    epochs = _fitting(
+        left * SHARES["sets"], 2 * students * stored * per_clip, math.ceil(75 * (1 + ipc) / ipc)
+    )
+    one_step = classes * (per_class * TEST + ipc) * per_clip
+    steps = max(LEAST_STEPS, _fitting(left * SHARES[METHOD], one_step, MOST_STEPS))
+    one_epoch = students * trains * per_clip
+    full = _fitting(left * SHARES["full"], one_epoch, math.ceil(FULL_CLIPS / trains))
+    seconds = fixed + epochs * 2 * students * stored * per_clip + steps * one_step + full * one_epoch
+    side = round(8 / 7 * spec.size)
+    memory = int(found.frames[1] * (trains + settled.tests) * 3 * side**2)
+    return Choice(
+        spec, ipc, students, per_class, steps, epochs, full, seconds, memory, stored * item_bytes(spec)
+    )
+
+
+def _fitting(seconds: float, each: float, most: int) -> int:
+    """How many of something fit, at least one."""
+    return max(1, min(most, int(seconds / each)))
+
+
+def study_text(settled: Settled, chosen: Choice, heading: str, comments: Sequence[str]) -> str:
+    """The study file: Random, the method and the full-data bound."""
+    data: dict[str, Any] = {
+        "root": settled.root,
+        "train": settled.train,
+        "test": settled.test,
+        "spec.size": chosen.spec.size,
+        "spec.stride": chosen.spec.stride,
+    }
+    if settled.skips:
+        data["on_bad_clip"] = "skip"
+    short: dict[str, Any] = {"protocol.batch_size": BATCH, "protocol.epochs": chosen.epochs}
+    study = {
+        "version": 1,
+        "title": heading,
+        "source": "ours",
+        "fixed": (
+            f"{len(settled.classes)} classes, {sum(settled.counts)} training and {settled.tests} test videos; "
+            f"{chosen.spec.frames} frames (stride {chosen.spec.stride}) of {chosen.spec.size} px; half-width MiniC3D "
+            "with instance norm, hard labels"
+        ),
+        "claim": "the learnt set teaches more than random clips of as many bytes, and less than all videos",
+        "axes": {"set": ["random", METHOD, "full"]},
+        "data": data,
+        "steps": {
+            "fit": {"run": "fit", "config": ["{set}_grid"], "flags": {"model.ipc": chosen.ipc}},
+            "evaluate": {
+                "run": "evaluate",
+                "config": ["protocol_grid_in"],
+                "flags": {"condensed": "@fit", "labels": "hard", **short},
+            },
+        },
+        "rules": [
+            {
+                "when": {"set": METHOD},
+                "steps": {
+                    "fit": {"flags": {"model.iterations": chosen.steps, "data.per_class": chosen.per_class}}
+                },
+            },
+            {
+                "when": {"set": "full"},
+                "steps": {
+                    "evaluate": {
+                        "config": ["protocol_grid_in", "data_grid"],
+                        "flags": {
+                            "full": True,
+                            "condensed": None,
+                            "labels": None,
+                            "protocol.epochs": chosen.full_epochs,
+                            "protocol.zeta": 1,
+                        },
+                    }
+                },
+            },
+        ],
+        "seeds": {"students": chosen.students},
+        "table": {
+            "rows": ["set"],
+            "names": {"random": "Random", METHOD: METHOD.upper(), "full": "full data"},
+        },
+    }
+    told = "".join(f"# {line}\n" for line in comments)
+    return told + yaml.safe_dump(study, sort_keys=False, allow_unicode=True, width=110)
