@@ -2,7 +2,7 @@
 
     python tools/bench_multisize.py [--methods dm dc ...] [--device cuda] [--ipc 5] [--frames 8] [--size 48]
 
-Toy videos, decoded once. The prefix is held at the middle size, and one item less than that is frozen. Both sides
+The prefix is held at the middle size, and one item less than that is frozen. Both sides
 run in turn in one process.
 """
 
@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_matching import Clock
 from lightning.pytorch import Trainer
+from synthetic import Clock, SyntheticClips
 
-from vdc.data.toy import ToyData
 from vdc.methods import DATM, DC, DM, EDC, IDC, MTT, FRePo, Learner
 from vdc.methods.base import multisize
 from vdc.methods.base.multisize import MatchPrefixes
@@ -43,7 +42,7 @@ class Middle(Prefixes):
         self.retired[:, self.items // 2 - 1] = True
 
 
-def made(folder: Path, data: ToyData, spec: ClipSpec) -> tuple[str, str]:
+def made(folder: Path, data: SyntheticClips, spec: ClipSpec) -> tuple[str, str]:
     """Folders of experts and of a teacher, with random weights."""
     net = NET.build(data.num_classes, spec)
     recorder = Recorder(folder / "experts/0.partial", net, 2, "fp32")
@@ -58,7 +57,7 @@ def made(folder: Path, data: ToyData, spec: ClipSpec) -> tuple[str, str]:
 
 
 def condenser(
-    name: str, data: ToyData, spec: ClipSpec, ipc: int, judges: tuple[str, str], **given: Any
+    name: str, data: SyntheticClips, spec: ClipSpec, ipc: int, judges: tuple[str, str], **given: Any
 ) -> Learner:
     """A method as in its config for small sets."""
     given |= {"ipc": ipc, "optimizer": partial(torch.optim.Adam, lr=0.02)}
@@ -115,10 +114,7 @@ def main() -> None:
     multisize.Prefixes = Middle  # type: ignore[misc]
     plan = MultiSize(interval=args.interval, average=args.average)
     with tempfile.TemporaryDirectory() as folder:
-        data = ToyData(
-            f"{folder}/toy", spec, train_videos=10, test_videos=1, per_class=args.per_class, batch_size=64, cache="ram"
-        )  # fmt: skip
-        data.prepare_data()
+        data = SyntheticClips(10, 10, spec=spec, per_class=args.per_class, batch_size=64)
         judges = made(Path(folder), data, spec)
         for name in args.methods:
             plain, multi = list[float](), list[float]()

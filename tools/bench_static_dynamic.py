@@ -13,17 +13,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
-from bench_matching import Clock, InMemory
 from lightning.pytorch import Trainer
+from synthetic import Clock, Peak, SyntheticClips
 
 from vdc.condensed.memory import Pixels, StaticDynamic
 from vdc.methods import DM, MTT, Condenser
@@ -34,7 +32,7 @@ from vdc.spec import ClipSpec
 from vdc.system.files import write_json
 
 CASES = [f"{method} {memory}" for method in ("DM", "MTT") for memory in ("Pixels", "StaticDynamic")]
-STEPS, ROUNDS, EVERY = 4, 3, 0.002  # EVERY: seconds between two looks at the resident set
+STEPS, ROUNDS = 4, 3
 NET: dict[str, Any] = {"norm": "in"}
 
 
@@ -44,43 +42,6 @@ def now() -> float:
         torch.cuda.synchronize()
         return time.perf_counter()
     return time.thread_time()
-
-
-def resident() -> int:
-    """Bytes of this process in memory now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-class Peak:
-    """The most memory in use while it is open, beyond what was in use before, in MiB."""
-
-    def __init__(self, device: str) -> None:
-        self.cuda, self.done = device == "cuda", threading.Event()
-        self.watcher = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self.done.wait(EVERY):
-            self.most = max(self.most, resident())
-
-    def __enter__(self) -> Self:
-        self.before = self.most = torch.cuda.memory_allocated() if self.cuda else resident()
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-        else:
-            self.watcher.start()
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self.cuda:
-            self.most = torch.cuda.max_memory_allocated()
-        else:
-            self.done.set()
-            self.watcher.join()
-
-    @property
-    def mebibytes(self) -> float:
-        """The rise."""
-        return (self.most - self.before) / 2**20
 
 
 def make_experts(path: Path, classes: list[str], spec: ClipSpec) -> str:
@@ -101,7 +62,8 @@ def case(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the steps of a case but the first, and its peak memory."""
     method, stored = name.split()
     spec, device = ClipSpec(frames=args.frames, size=args.size), args.device
-    data = InMemory(args.classes, args.per_class, spec)
+    data = SyntheticClips(args.classes, args.per_class, spec=spec, per_class=args.per_class)
+    data.setup("fit")
     given: dict[str, Any] = {"ipc": args.ipc, "init": "noise"}
     given["memory"] = Pixels if stored == "Pixels" else partial(StaticDynamic, lr_integrator=1e-5)
     given["optimizer"] = partial(torch.optim.SGD, lr=1e-3, momentum=0.5)
@@ -120,7 +82,7 @@ def case(name: str, args: argparse.Namespace) -> dict[str, Any]:
         )  # fmt: skip
         with Peak(device) as peak:
             trainer.fit(model, datamodule=data)
-    return {"seconds": clock.seconds[1:], "peak": peak.mebibytes}
+    return {"seconds": clock.seconds[1:], "peak": peak.rise / 2**20}
 
 
 def rendering(args: argparse.Namespace) -> dict[str, float]:

@@ -17,64 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_matching import Clock, synchronise
 from lightning.pytorch import Trainer
-from torch import Tensor
+from synthetic import Clock, Peak, SyntheticClips, synchronise
 
-from vdc.data import RealData
 from vdc.methods import EDC
 from vdc.nets import build, load_teacher, save_teacher
-from vdc.ops.augment import full_boxes
 from vdc.ops.losses import ce
-from vdc.spec import ClipSpec, RawBatch
+from vdc.spec import ClipSpec
 
 STEPS, ROUNDS, AIM = 5, 3, 1.35
-
-
-class InMemory(RealData):
-    """Two random clips of every class, already decoded."""
-
-    def __init__(self, num_classes: int, spec: ClipSpec) -> None:
-        super().__init__(".", spec=spec, batch_size=2)
-        self.known = [str(k) for k in range(num_classes)]
-
-    @property
-    def classes(self) -> list[str]:
-        """Names."""
-        return self.known
-
-    @property
-    def labels(self) -> Tensor:
-        """Class of every video."""
-        return torch.arange(len(self.known)).repeat_interleave(2)
-
-    def setup(self, stage: str) -> None:
-        """Nothing to read."""
-
-    def val_dataloader(self) -> list[Any]:
-        """None."""
-        return []
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Nothing to tell apart."""
-        return {"train": len(self.known), "decoder": "none"}
-
-    def by_key(self, keys: Any, seed: int, batch_size: int | None = None, stored: bool = False) -> Any:
-        """One class per batch."""
-        return list(self._batches(len(keys) // 2))
-
-    def _batches(self, count: int) -> Iterator[RawBatch]:
-        rng, boxes = torch.Generator().manual_seed(0), full_boxes(2, *self.load_size)[:, None]
-        for label in range(count):
-            shape = (2, 1, self.spec.frames, *self.load_size, 3)
-            frames = torch.randint(256, shape, generator=rng, dtype=torch.uint8)
-            yield RawBatch(frames, torch.full((2,), label), torch.arange(2), boxes)
 
 
 def make_teacher(folder: Path, net: str, num_classes: int, spec: ClipSpec) -> str:
     """A teacher of random weights."""
     path = folder / f"{net}-{num_classes}"
-    save_teacher(path, build(net, num_classes, spec), {"classes": [str(k) for k in range(num_classes)]})
+    save_teacher(path, build(net, num_classes, spec), {"classes": SyntheticClips(num_classes).classes})
     return str(path)
 
 
@@ -88,7 +45,8 @@ def ours(
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     kind, strategy = "gpu" if device == "cuda" else "cpu", "shard" if processes > 1 else "auto"
     one = {"accelerator": kind, "devices": processes, "strategy": strategy, "enable_checkpointing": False}
-    Trainer(**quiet, **one, callbacks=[clock]).fit(model, datamodule=InMemory(classes, spec))
+    data = SyntheticClips(classes, 2, spec=spec, batch_size=2)
+    Trainer(**quiet, **one, callbacks=[clock]).fit(model, datamodule=data)
     return clock.seconds
 
 
@@ -108,24 +66,16 @@ def bare(teacher: str, items: int, spec: ClipSpec, device: str) -> list[float]:
     return seconds
 
 
-def highest() -> float:
-    """MiB this process ever held; `getrusage` would tell its parent's if that was more."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 2**10
-
-
 def peak(side: str, teacher: str, args: argparse.Namespace) -> float:
     """MiB at most beyond what the process had before."""
     spec = ClipSpec(frames=args.frames, size=args.size)
     bare(teacher, 1, spec, args.device)  # libraries and kernels are loaded
-    before = highest()
-    if side == "bare":
-        bare(teacher, args.classes * args.ipc, spec, args.device)
-    else:
-        ours(teacher, args.classes, args.ipc, args.block, spec, args.device)
-    if args.device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return highest() - before
+    with Peak(args.device) as found:
+        if side == "bare":
+            bare(teacher, args.classes * args.ipc, spec, args.device)
+        else:
+            ours(teacher, args.classes, args.ipc, args.block, spec, args.device)
+    return found.rise / 2**20
 
 
 def child(args: argparse.Namespace, teacher: str, measure: str, **changes: Any) -> float:

@@ -17,17 +17,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import Trainer
+from synthetic import Clock, SyntheticClips
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from vdc.nets import build
 from vdc.nets.experts import Recorder
-from vdc.ops.augment import random_boxes, resized_crop
 from vdc.ops.losses import ce
-from vdc.ops.pixels import to_clips
 from vdc.ops.unroll import Layout, Mode, step_loss, trajectory_loss, unroll
-from vdc.spec import Batch, ClipSpec, RawBatch
+from vdc.spec import ClipSpec
 from vdc.train.experts import Snapshots
 from vdc.train.module import EvalModule, objective
 from vdc.train.protocol import Protocol
@@ -111,56 +109,13 @@ def inner_loops(meter: Meter, spec: ClipSpec, clips: int, steps: list[int], repe
             print(f"{count:>5} {mode:>16} {least[mode] / count:>8.3f} {ratio:>9.2f} {peak:>7.0f}", flush=True)
 
 
-class Fake(LightningDataModule):
-    """Decoded videos in memory, cropped on the device as real ones are."""
-
-    def __init__(self, spec: ClipSpec, videos: int, batch: int, device: torch.device) -> None:
-        super().__init__()
-        self.spec, self.videos, self.batch, self.device = spec, videos, batch, device
-        self.side = round(8 / 7 * spec.size)
-        self.frames = torch.randint(256, (videos, 1, spec.frames, self.side, self.side, 3), dtype=torch.uint8)
-
-    def raw(self, rows: list[int]) -> RawBatch:
-        """A batch as workers send it."""
-        index = torch.tensor(rows)
-        boxes = random_boxes(len(rows), self.side, self.side, torch.Generator().manual_seed(rows[0]))
-        return RawBatch(self.frames[index], index % K, index, boxes[:, None])
-
-    def train_dataloader(self) -> DataLoader[RawBatch]:
-        """All videos."""
-        return DataLoader(range(self.videos), self.batch, collate_fn=self.raw)  # type: ignore[arg-type]
-
-    def test_dataloader(self) -> DataLoader[RawBatch]:
-        """One batch: testing is not measured."""
-        return DataLoader(range(self.batch), self.batch, collate_fn=self.raw)  # type: ignore[arg-type]
-
-    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
-        """Crop and normalise."""
-        clips = resized_crop(to_clips(batch.frames.flatten(0, 1)), batch.boxes.flatten(0, 1), self.spec.size)
-        return Batch(clips, batch.labels, batch.rows)
-
-
-class Clock(Callback):
-    """Seconds of training."""
-
-    def __init__(self, meter: Meter) -> None:
-        self.meter, self.seconds = meter, 0.0
-
-    def on_train_start(self, *args: object) -> None:
-        """Start."""
-        self.seconds = -self.meter.now()
-
-    def on_train_end(self, *args: object) -> None:
-        """Stop."""
-        self.seconds += self.meter.now()
-
-
 def experts(meter: Meter, spec: ClipSpec, videos: int, batch: int) -> None:
     """An expert with snapshots, against the loop that one would write by hand."""
     protocol = Protocol(
         optimizer="sgd", lr=0.02, epochs=EPOCHS, schedule="constant", labels="hard", clip_grad=40.0
     )
-    data, device = Fake(spec, videos, batch, meter.device), meter.device
+    data, device = SyntheticClips(K, videos // K, spec=spec, batch_size=batch), meter.device
+    data.setup("fit")
 
     def module() -> EvalModule:
         return EvalModule("minic3d", K, spec, protocol, 0, {"norm": "in"})
@@ -169,14 +124,14 @@ def experts(meter: Meter, spec: ClipSpec, videos: int, batch: int) -> None:
         own = module().to(device).train()
         optimizer = torch.optim.SGD(own.net.parameters(), protocol.rate, momentum=protocol.momentum)
         for _ in range(EPOCHS):
-            for raw in data.train_dataloader():
-                ready = data.on_after_batch_transfer(raw.to(device), 0)
+            for raw in data.shuffled():
+                ready = data.to_batch(raw.to(device))
                 optimizer.zero_grad()
                 torch.autograd.backward(objective(own.protocol, own(ready.clips), ready))
                 torch.nn.utils.clip_grad_norm_(own.net.parameters(), 40.0)
                 optimizer.step()
 
-    clock = Clock(meter)
+    clock = Clock(meter.now)
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -192,10 +147,10 @@ def experts(meter: Meter, spec: ClipSpec, videos: int, batch: int) -> None:
     bare()
     plain, _ = meter(bare)
     ours()
-    steps = EPOCHS * -(-videos // batch)
+    steps = EPOCHS * len(data.shuffled())
     print(
         f"expert training, {steps} steps of {batch} clips, {EPOCHS + 1} snapshots: "
-        f"{clock.seconds / steps:.3f} s/step, bare {plain / steps:.3f}, ratio {clock.seconds / plain:.2f}"
+        f"{clock.total / steps:.3f} s/step, bare {plain / steps:.3f}, ratio {clock.total / plain:.2f}"
     )
 
 
