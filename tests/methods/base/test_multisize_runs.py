@@ -20,6 +20,11 @@ from vdc.methods.base.options import Network
 from vdc.methods.base.prefixes import MultiSize
 
 
+@pytest.fixture
+def data(toy_root):
+    return toy(toy_root, per_class=3)
+
+
 def pixels(model):
     """What is stored of a run, exactly where it is still learnt."""
     return model.memory.videos if model.memory.frames is None else model.memory.frames.float()
