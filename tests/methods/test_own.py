@@ -35,7 +35,8 @@ def test_it_runs_from_a_file_of_ones_own(sizes, toy_root, tmp_path, monkeypatch)
     videos = ["--data.train_videos", "5", "--data.test_videos", "1"]
     options = ["--model.ipc", "3", "--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "1000"]
     main(["fit", *toy, *videos, *SMALL, *QUIET, "--model", "mine.MeanColour", *options, *sizes])
-    stored = load("runs/unnamed/condensed")
+    (run,) = Path("runs").glob("meancolour-*")
+    stored = load(run / "condensed")
     assert stored.manifest["method"] == "MeanColour"
     assert ("multisize" in stored.manifest["learnt"]) is bool(sizes)
     assert stored.ipc == 3

@@ -256,5 +256,5 @@ def test_passes_score_every_clip_on_its_own():
         best = module.net.eval()(clips).argmax(1)
     right = (best == videos.labels.repeat_interleave(3)).float()
     assert found[3]["top1"] == pytest.approx(100 * float(right.mean()), abs=1e-3)
-    assert found[3]["top5"] == 100
+    assert found[3]["top5"] is None  # of four classes
     assert (found[0]["videos"], found[3]["videos"]) == (12, 36)

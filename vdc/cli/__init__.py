@@ -72,32 +72,36 @@ def pretrain(args: list[str]) -> None:
         say(f"run {given.out}")
         cli.run.enter()
         cli.save_config(given.out)
-        cli.run.point()
+    say(trained(cli))
+    if not given.dry_run:
+        cli.run.point()  # not where it was refused
+
+
+def trained(cli: Pretrain) -> str:
+    """Train what is asked for, and say how good it is."""
+    given = cli.config_init
     options = {key: given[key] for key in ("net", "protocol", "net_options", "progress", "checkpoint_every")}
     options |= {"data": given.data, "out": given.out, "seed": given.seed_everything, "trainer": cli.trainer}
     if given.experts or given.dry_run:
         chosen = {key: given[key] for key in ("experts", "first", "snapshots", "dry_run")}
         found = experting.pretrain_experts(**options, **chosen)
         scores = ", ".join(f"{info['test']['top1']:.1f}" for info in found)
-        say(f"experts {given.out}: top-1 {scores} % of the test videos" if found else "nothing was trained")
-        return
+        return f"experts {given.out}: top-1 {scores} % of the test videos" if found else "nothing was trained"
     if given.net == "code":
         if given.net_options:
             raise ValueError("--net code takes no --net_options: bytes and bands are chosen by memory Coded")
         psnr = coding.fit_code(given.data, given.out, progress=given.progress)["psnr"].items()
         told = ", ".join(f"{ratio:.1f} dB in {size}" for size, ratio in psnr)
-        say(f"code {given.out}: held-out clips by bytes of each: {told or 'none are held out'}")
-        return
+        return f"code {given.out}: held-out clips by bytes of each: {told or 'none are held out'}"
     if given.net == "interpolator":
         del options["net"]
         errors = interpolating.pretrain_interpolator(**options)["error"].items()
         told = "; ".join(
             f"{keys}: " + ", ".join(f"{how} {e:.3f}" for how, e in by.items()) for keys, by in errors
         )
-        say(f"interpolator {given.out}: squared error of the test clips by key frames: {told}")
-        return
+        return f"interpolator {given.out}: squared error of the test clips by key frames: {told}"
     info = training.pretrain(**options)
-    say(f"teacher {given.out}: top-1 {info['test']['top1']:.1f} % of the test videos")
+    return f"teacher {given.out}: top-1 {info['test']['top1']:.1f} % of the test videos"
 
 
 def fit(args: list[str]) -> None:

@@ -17,11 +17,8 @@ CPU = torch.device("cpu")
 
 def test_activations_are_what_the_layers_give_out(tmp_path):
     teacher = load_teacher(make_teacher(tmp_path / "teacher"))
-    first, second = (
-        4 * 4 * 8 * 8,
-        6 * 4 * 4 * 4,
-    )  # outputs of the two convolutions, in floats, and of their norms
-    outputs = 2 * first + 2 * second + 4
+    first, second = 4 * 4 * 8 * 8, 6 * 4 * 4 * 4  # floats from each convolution, and from its norm
+    outputs = 2 * first + 2 * second + 6 + 4  # features after the dropout, logits
     assert memory_estimate.activation_bytes(teacher) == 4 * (outputs + 2 * first)
 
 

@@ -47,5 +47,6 @@ def stop_if_not_finite(
     trainer.save_checkpoint(path)
     raise ValueError(
         f"loss or gradient is not finite at step {module.global_step} ({what if bad else ELSEWHERE}); the "
-        f"state before it is in {path}: lower the learning rates, then go on with --ckpt_path {path}"
+        f"state before it is in {path}: begin anew with lower learning rates, or, if the device was at fault, "
+        f"go on with --ckpt_path {path}"
     )
