@@ -20,7 +20,6 @@ ELSEWHERE = {  # a test file, and why it is the one of modules of other names
     "condensed/test_format.py": {"condensed.manifest", "condensed.preview", "system.versions"},  # what save writes
     "condensed/test_strangers.py": {"system.schema", "system.text"},  # what may come from elsewhere
     "nets/test_teacher.py": {"nets.stored"},
-    "cli/test_runs.py": {"train.checkpoints"},
     "cli/test_condense.py": {"data.settle", "study.quick"},
     "condensed/test_join.py": {"condensed.describe"},
     "condensed/memory/test_pixels.py": {"condensed.memory.base"},  # abstract: the simplest memory shows it

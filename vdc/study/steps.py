@@ -18,7 +18,7 @@ from vdc.study.commands import RESULT, Planned, output
 from vdc.system.files import read_json, write_json
 
 State = Literal["done", "running", "missing", "failed", "blocked"]
-LOG, LOCK, RECORD = "log.txt", ".lock", "step.json"
+LOG, LOCK, RECORD = "log.txt", ".study.lock", "step.json"  # a run holds a lock of its own, `.lock`
 PROGRESS = re.compile(r"(\d{1,3})%\|")
 PAUSE = 0.3  # seconds between two looks at a process
 TAIL = 4096  # bytes of a log that are looked at

@@ -32,12 +32,12 @@ class WholeFiles(TorchCheckpointIO):
                 raise file.failure or RuntimeError from file.failure
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        """Read a checkpoint, without running code that it may hold.
+        """Read a checkpoint, or weights that a spawned process hands back, without running code in them.
 
         Raises:
-            ValueError: it is damaged, or no checkpoint at all.
+            ValueError: it is damaged.
         """
-        return read_checkpoint(path)
+        return _read(path)
 
 
 class _File(io.FileIO):
@@ -70,17 +70,22 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged, or no checkpoint at all.
     """
+    checkpoint = _read(path, mmap)
+    if not isinstance(checkpoint, dict) or not {"state_dict", "loops", "global_step"} <= checkpoint.keys():
+        raise ValueError(f"{path} is no checkpoint of a training run: give another")
+    return checkpoint
+
+
+def _read(path: str | Path, mmap: bool = False) -> Any:
+    """What a file of PyTorch holds, on the host."""
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError:
         raise
     except Exception as error:  # a reader of damaged bytes may raise anything
         raise ValueError(
             f"{path} is no checkpoint, or a damaged one: remove it to begin anew, or give another"
         ) from error
-    if not isinstance(held, dict) or not {"state_dict", "loops", "global_step"} <= held.keys():
-        raise ValueError(f"{path} is no checkpoint of a training run: give another")
-    return held
 
 
 class KnowsItsRun(Callback):

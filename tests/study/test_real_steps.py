@@ -1,0 +1,46 @@
+"""A study whose steps are real commands, on tiny toy videos."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vdc.cli import main
+
+DATA = {
+    "data.train_videos": 2, "data.test_videos": 1, "data.cache": "none",
+    "data.spec": {"frames": 4, "size": 44, "stride": 2},
+}  # fmt: skip
+STUDY = {
+    "version": 1,
+    "title": "Random clips",
+    "source": "ours",
+    "fixed": "all else",
+    "claim": "more clips teach more",
+    "axes": {"ipc": [1, 2]},
+    "steps": {
+        "fit": {
+            "run": "fit",
+            "config": ["random_toy"],
+            "flags": {**DATA, "model.ipc": "{ipc}", "trainer.logger": False},
+        },
+        "evaluate": {
+            "run": "evaluate",
+            "flags": {"condensed": "@fit", "protocol.epochs": 1, "protocol.checks": 1, "labels": "hard"},
+        },
+    },
+    "table": {"rows": ["ipc"]},
+}
+
+
+@pytest.mark.usefixtures("here")
+def test_two_cells_of_real_commands_make_a_table():
+    Path("mine.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    main(["study", "mine.yaml", "--seeds", "1", "--jobs", "1"])
+    results = [
+        json.loads(path.read_text()) for path in Path("runs/studies/steps").glob("evaluate-*/result.json")
+    ]
+    assert sorted(result["ipc"] for result in results) == [1, 2]
+    (table,) = Path("runs/studies").rglob("table.csv")
+    assert len(table.read_text().splitlines()) == 3
