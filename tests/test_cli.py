@@ -228,6 +228,46 @@ def test_help_names_every_command(capsys):
     assert all(f"\n  {name} " in printed for name in COMMANDS)
 
 
+QUICK = """
+import sys
+from vdc.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    assert not {"torch", "lightning", "torchvision", "av"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["--help"], 0, "usage: vdc COMMAND"),
+        (["--version"], 0, "vdc "),
+        (["fitt"], 2, "no command 'fitt'; did you mean 'fit'"),
+        (["fit", "--config", "rded_tooy"], 2, "did you mean 'rded_toy.yaml'"),
+        (["evaluate", "--condensed", "nowhere"], 2, "--condensed nowhere: no such folder"),
+        (["show", "nowhere"], 2, "nowhere: no such file or folder"),
+    ],
+)
+def test_what_is_known_at_once_is_said_at_once(args, code, told):
+    """Before PyTorch is imported, which takes seconds."""
+    ended = subprocess.run(
+        [sys.executable, "-c", QUICK, *args],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == code
+    assert told in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_of_a_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["help", "join"])
+    assert "usage: vdc join" in capsys.readouterr().out
+
+
 # -- resuming ------------------------------------------------------------------------------------------------
 
 PULL = """

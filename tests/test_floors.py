@@ -37,7 +37,7 @@ def room(module):
 
 
 def imported(path):
-    """Modules of this package that a file imports, also where only types need them."""
+    """Modules of this package that a file imports, also where only types need them, or later, by their names."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -46,6 +46,12 @@ def imported(path):
             assert node.level == 0, f"{path}: relative import"
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= (inner & FILES.keys()) or {node.module}
+        elif (
+            isinstance(node, ast.Constant)
+            and node.value in FILES
+            and "/__init__" not in str(FILES[node.value])
+        ):
+            found.add(node.value)
     return {name for name in found if name in FILES}
 
 

@@ -1,232 +1,128 @@
-"""The command line: a small dispatcher before one Lightning CLI per command."""
+"""The command line: a dispatcher that imports what a command needs once it is known to be one."""
 
-import inspect
-import json
+import ast
+import gc
 import os
 import sys
 import warnings
-from argparse import ArgumentError, ArgumentParser
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from argparse import ArgumentError
+from importlib import import_module
+from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.utilities import rank_zero_only
-
-from vdc.cli.commands import Evaluate, Fit, Pretrain
-from vdc.cli.condense import condense
-from vdc.cli.configs import place_of
-from vdc.cli.doctor import doctor
-from vdc.cli.messages import at_least, explain, nearest
-from vdc.cli.runs import RUNS, Linked, data_name
+import vdc
 from vdc.cli.signals import Stopped, stop_at_signals
-from vdc.cli.stated_data import check_root, stated_data
-from vdc.cli.study import run as study
-from vdc.condensed import describe as describing
-from vdc.condensed import join as joining
-from vdc.condensed.format import check_target, find_set, verify
-from vdc.data import RealData
-from vdc.data import prepare as preparing
-from vdc.evaluate import evaluate as evaluation
-from vdc.evaluate import relabel as relabelling
-from vdc.report import report as reporting
 from vdc.system.files import disk_error
-from vdc.system.processes import first_process
-from vdc.train import code as coding
-from vdc.train import experts as experting
-from vdc.train import interpolator as interpolating
-from vdc.train import teacher as training
-from vdc.train.checkpoints import KnowsItsRun
+from vdc.system.shipped import find
+from vdc.system.text import nearest
 
+
+class Command(NamedTuple):
+    """Where a command's function is.
+
+    Args:
+        module: that holds it.
+        function: takes the arguments; or any function, whose parameters are the options.
+        options: of `signatures.call` for the latter.
+    """
+
+    module: str
+    function: str
+    options: dict[str, str] | None = None
+
+
+COMMANDS = {
+    "condense": Command("vdc.cli.condense", "condense", {"positional": "folder"}),
+    "pretrain": Command("vdc.cli.training", "pretrain"),
+    "fit": Command("vdc.cli.training", "fit"),
+    "evaluate": Command("vdc.cli.training", "evaluate"),
+    "study": Command("vdc.cli.study", "run"),
+    "relabel": Command("vdc.evaluate.relabel", "relabel", {}),
+    "report": Command("vdc.report.report", "report", {"positional": "dirs", "nargs": "*", "pair": "paired"}),
+    "prepare": Command("vdc.data.prepare", "prepare", {}),
+    "doctor": Command("vdc.cli.doctor", "doctor", {"positional": "path"}),
+    "show": Command("vdc.condensed.describe", "show", {"positional": "condensed"}),
+    "export": Command("vdc.condensed.describe", "export", {"positional": "condensed"}),
+    "join": Command("vdc.condensed.join", "join", {"positional": "sets", "nargs": "+"}),
+}
 IGNORED = (
     "You passed in a `val_dataloader` but have no `validation_step`",  # condensing validates nothing
     "`LightningModule.configure_optimizers` returned `None`",  # selection learns nothing
     "in eval mode at the start of training",  # teachers
     "The number of training batches",  # sets are tiny
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning 2.6
+    r"``ArgumentParser.add_instantiator`` was deprecated",  # of Lightning, by jsonargparse
 )
 
 
-@rank_zero_only
-def prepare_data(data: RealData) -> None:
-    """Make what is not there yet: the lists are read before any trainer asks for it."""
-    data.prepare_data()
-
-
-@rank_zero_only
-def say(text: str) -> None:
-    """Print once, whatever the number of processes."""
-    print(text)
-
-
-def pretrain(args: list[str]) -> None:
-    """Train on all training videos: a teacher, experts with snapshots, an interpolator; or fit a code."""
-    cli = Pretrain(args, "vdc pretrain", summary(pretrain))
-    given = cli.config_init
-    prepare_data(given.data)
-    at_least(0, checkpoint_every=given.checkpoint_every, experts=given.experts, first=given.first)
-    if not given.dry_run:
-        say(f"run {given.out}")
-        cli.run.enter()
-        cli.save_config(given.out)
-    say(trained(cli))
-    if not given.dry_run:
-        cli.run.point()  # not where it was refused
-
-
-def trained(cli: Pretrain) -> str:
-    """Train what is asked for, and say how good it is."""
-    given = cli.config_init
-    options = {key: given[key] for key in ("net", "protocol", "net_options", "progress", "checkpoint_every")}
-    options |= {"data": given.data, "out": given.out, "seed": given.seed_everything, "trainer": cli.trainer}
-    if given.experts or given.dry_run:
-        chosen = {key: given[key] for key in ("experts", "first", "snapshots", "dry_run")}
-        found = experting.pretrain_experts(**options, **chosen)
-        scores = ", ".join(f"{info['test']['top1']:.1f}" for info in found)
-        return f"experts {given.out}: top-1 {scores} % of the test videos" if found else "nothing was trained"
-    if given.net == "code":
-        if given.net_options:
-            raise ValueError("--net code takes no --net_options: bytes and bands are chosen by memory Coded")
-        psnr = coding.fit_code(given.data, given.out, progress=given.progress)["psnr"].items()
-        told = ", ".join(f"{ratio:.1f} dB in {size}" for size, ratio in psnr)
-        return f"code {given.out}: held-out clips by bytes of each: {told or 'none are held out'}"
-    if given.net == "interpolator":
-        del options["net"]
-        errors = interpolating.pretrain_interpolator(**options)["error"].items()
-        told = "; ".join(
-            f"{keys}: " + ", ".join(f"{how} {e:.3f}" for how, e in by.items()) for keys, by in errors
-        )
-        return f"interpolator {given.out}: squared error of the test clips by key frames: {told}"
-    info = training.pretrain(**options)
-    return f"teacher {given.out}: top-1 {info['test']['top1']:.1f} % of the test videos"
-
-
-def fit(args: list[str]) -> None:
-    """Condense: learn or choose a few videos per class."""
-    cli = Fit(args, "vdc fit", summary(fit))
-    model, data, run = cli.model, cli.datamodule, cli.run
-    check_target(model.out)  # not only when there is a set to write
-    prepare_data(data)
-    keys = run.keys | {"classes": data.classes}
-    checkpoint = cli.resume_from(keys)
-    model.config = cli.plain
-    with run.opened(goes_on=cli.own_checkpoint(checkpoint)):
-        cli.save_config(run.folder)
-        say(f"run {run.folder}" + ("" if checkpoint is None else f", from {checkpoint}"))
-        cli.trainer.callbacks[:0] = [KnowsItsRun(keys), Linked(run)]  # type: ignore[attr-defined]  # a list
-        cli.trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    say(f"condensed set {model.out}; next: vdc evaluate --condensed {run.shown}")
-
-
-def evaluate(args: list[str]) -> None:
-    """Train students on a condensed set, or on all videos, and test them."""
-    condensed, stated = of_condensed(args)
-    cli = Evaluate([*stated, *args], "vdc evaluate", summary(evaluate))
-    given = cli.config_init
-    if given.full == (given.condensed is not None):
-        raise ValueError("give either --condensed DIR or --full")
-    at_least(1, seeds=given.seeds, **{f"ipc {size}": size for size in given.ipc})
-    at_least(0, checkpoint_every=given.checkpoint_every)
-    labels = {} if given.labels is None else {"labels": given.labels}
-    options = {key: given[key] for key in ("net_options", "progress", "checkpoint_every", "name")} | {
-        "students": given.student,
-        "seeds": range(given.seed_everything, given.seed_everything + given.seeds),
-        "protocol": replace(given.protocol, **labels),
-        "trainer": cli.trainer,
-    }
-    if condensed is not None:
-        check_root(given.data, condensed)
-    prepare_data(given.data)
-    if condensed is None:
-        folder = place = given.out or str(RUNS / f"full-{data_name(cli.plain_config()['data'])}")
-        evaluation.evaluate_full(given.data, folder, **options)
-    else:
-        folder = given.out or str(condensed)
-        chosen = {key: given[key] for key in ("ipc", "teacher", "random_twin", "out")}
-        evaluation.evaluate_sizes(str(condensed), given.data, **options, **chosen)
-        place = given.out or str(condensed / "evaluations")
-    if first_process():
-        reporting.report([folder], html=f"{place}/report.html")
-
-
-def of_condensed(args: list[str]) -> tuple[Path | None, list[str]]:
-    """The condensed set among `args`, and the data it was made from, as a config which `args` then override."""
-    flags = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    flags.add_argument("--condensed")
-    flags.add_argument("--data")
-    found = flags.parse_known_args(args)[0]
-    if found.condensed is None:
-        return None, []
-    path = find_set(found.condensed)  # once: a later run may turn `runs/<config>` elsewhere
-    manifest = verify(path)
-    try:
-        data = stated_data(manifest, path)
-    except ValueError:
-        if found.data is None:
-            raise
-        data = {"class_path": "RealData", "init_args": {"spec": manifest["spec"]}}
-    return path, ["--config", json.dumps({"data": data})]
-
-
-def summary(function: Callable[..., Any]) -> str:
-    """First line of a docstring."""
-    return (inspect.getdoc(function) or "").partition("\n")[0]
-
-
-def call(
-    function: Callable[..., Any],
-    args: list[str],
-    positional: str = "",
-    nargs: str | None = None,
-    pair: str = "",
-) -> None:
-    """Run a function with arguments from its signature, described by its docstring."""
-    parser = LightningArgumentParser(
-        prog=f"vdc {function.__name__}",
-        description=summary(function),
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    if positional:
-        parser.add_argument(positional, nargs=nargs, type=str)
-    if pair:  # two words, which a tuple of the signature would want as one
-        parser.add_argument(f"--{pair}", nargs=2, type=str, metavar=("A", "B"), help="Compare A with B.")
-    parser.add_function_arguments(function, skip={positional, pair}, fail_untyped=False)
-    function(**parser.instantiate_classes(parser.parse_args(args)))
-
-
-COMMANDS: dict[str, Callable[[list[str]], Any]] = {
-    "condense": partial(call, condense, positional="folder"),
-    "pretrain": pretrain,
-    "fit": fit,
-    "evaluate": evaluate,
-    "study": study,
-    "relabel": partial(call, relabelling.relabel),
-    "report": partial(call, reporting.report, positional="dirs", nargs="*", pair="paired"),
-    "prepare": partial(call, preparing.prepare),
-    "doctor": partial(call, doctor, positional="path"),
-    "show": partial(call, describing.show, positional="condensed"),
-    "export": partial(call, describing.export, positional="condensed"),
-    "join": partial(call, joining.join, positional="sets", nargs="+"),
-}
+def summary(command: Command) -> str:
+    """First line of a command's docstring, read without importing what it needs."""
+    path = Path(vdc.__file__).parents[1].joinpath(*command.module.split(".")).with_suffix(".py")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == command.function:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    raise LookupError(f"{command.module} has no {command.function}")
 
 
 def usage() -> str:
     """All commands, each with the first line of its docstring."""
-    lines = []
-    for name, command in COMMANDS.items():
-        described = command.args[0] if isinstance(command, partial) else command
-        lines.append(f"  {name:<10} {summary(described)}")
+    lines = [f"  {name:<10} {summary(command)}" for name, command in COMMANDS.items()]
     configs = "Configs are found by path, in ./configs, or among those shipped: --config rded_toy.yaml"
     codes = (
         "Exit codes: 0 done, 1 the machine could not (a full disk) or a bug, 2 wrong input, 130 and 143 stopped by\n"
         "SIGINT and SIGTERM. What is there stays whole; `vdc fit --resume` and the other commands, given again, go on."
     )
-    head = "usage: vdc COMMAND [options]; options: vdc COMMAND --help"
+    head = "usage: vdc COMMAND [options]; options: vdc COMMAND --help, or vdc help COMMAND; vdc --version"
     return "\n".join([head, "", *lines, "", configs, codes])
+
+
+def check_files(args: list[str], positional: bool) -> None:
+    """Refuse configs, sets and folders that are not there before anything slow is imported.
+
+    Args:
+        args: of a command.
+        positional: whether it takes folders before its options.
+
+    Raises:
+        FileNotFoundError: what is missing; of a config, with the nearest names.
+    """
+    for flag, value in pairwise(args):
+        if flag in ("-c", "--config") and not value.startswith(("{", "-")):
+            find(value)
+        elif flag == "--condensed" and not os.path.lexists(value):
+            raise FileNotFoundError(f"--condensed {value}: no such folder, so no condensed set")
+    for folder in takewhile(lambda arg: not arg.startswith("-"), args) if positional else ():
+        if not os.path.lexists(folder):
+            raise FileNotFoundError(f"{folder}: no such file or folder")
+
+
+def load(command: Command) -> Any:
+    """Import a command's function, without a collection of garbage at every turn: imports make none."""
+    gc.disable()
+    try:
+        function = getattr(import_module(command.module), command.function)
+    finally:
+        gc.freeze()  # what is imported stays
+        gc.enable()
+    return function
+
+
+def run(name: str, args: list[str]) -> None:
+    """Run a command.
+
+    Raises:
+        ValueError: there is no such command.
+    """
+    if name not in COMMANDS:
+        raise ValueError(f"no command {name!r}{nearest(name, COMMANDS)}")
+    command = COMMANDS[name]
+    check_files(args, positional="positional" in (command.options or {}))
+    if command.options is None:
+        load(command)(args)
+        return
+    function = load(command)
+    import_module("vdc.cli.signatures").call(function, args, **command.options)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -238,23 +134,40 @@ def main(args: list[str] | None = None) -> None:
     if args is None:
         stop_at_signals()
     name, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
-    if name in ("-h", "--help"):
+    if name == "help" and rest:
+        name, *rest = rest[0], "--help"
+    if name in ("-h", "--help", "help"):
         print(usage())
+        return
+    if name == "--version":
+        print(f"vdc {vdc.__version__}")
         return
     for message in IGNORED:
         warnings.filterwarnings("ignore", f".*{message}")
     if "" not in sys.path:  # classes of one's own, `--model mine.MeanColour`, lie where the command is called
         sys.path.append("")
     try:
-        if name not in COMMANDS:
-            raise ValueError(f"no command {name!r}{nearest(name, COMMANDS)}")
-        COMMANDS[name](rest)
+        run(name, rest)
     except Stopped as stop:
         again = "the same command with --resume" if name == "fit" else "the same command"
         print(f"stopped by {stop.name}; {again} goes on from what is done", file=sys.stderr)
         raise
-    except (ArgumentError, MisconfigurationException, ValueError, OSError) as error:
+    except Exception as error:
+        ours = isinstance(error, (ArgumentError, ValueError, OSError))
+        # the latter is Lightning's, which may not be imported yet
+        if not ours and type(error).__name__ != "MisconfigurationException":
+            raise
         if os.environ.get("JSONARGPARSE_DEBUG"):  # the parser's own switch for tracebacks
             raise
-        print(f"error: {explain(error, lambda key: place_of(key, rest))}", file=sys.stderr)
+        print(f"error: {said(error, rest)}", file=sys.stderr)
         raise SystemExit(2 if disk_error(error) is None else 1) from None
+
+
+def said(error: Exception, args: list[str]) -> str:
+    """One line of an error; the nearest right names of classes and keys need them imported."""
+    if "vdc.cli.commands" not in sys.modules and not isinstance(error, ArgumentError):
+        return " ".join(str(error).split())
+    from vdc.cli.configs import place_of
+    from vdc.cli.messages import explain
+
+    return explain(error, lambda key: place_of(key, args))

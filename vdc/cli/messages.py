@@ -2,8 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -17,6 +16,7 @@ from vdc.methods.base.options import Augmentation, Network, RealClips
 from vdc.methods.base.prefixes import MultiSize
 from vdc.methods.base.preview import Preview
 from vdc.spec import ClipSpec
+from vdc.system.text import nearest
 from vdc.train.experts import pretrain_experts
 from vdc.train.protocol import Protocol
 from vdc.train.teacher import pretrain
@@ -60,12 +60,6 @@ def at_least(least: int, **given: float) -> None:
     for name, value in given.items():
         if value < least:
             raise ValueError(f"--{name.split()[0]} must be at least {least}, got {value}")
-
-
-def nearest(word: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing when no name comes close."""
-    close = get_close_matches(word, sorted({*names} - {word}), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def subclasses(cls: type) -> set[type]:

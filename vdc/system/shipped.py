@@ -1,7 +1,8 @@
 """Files that come with vdc, found by bare name: configs, studies."""
 
-from difflib import get_close_matches
 from pathlib import Path
+
+from vdc.system.text import nearest
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -31,7 +32,6 @@ def find(name: str, kind: str = "configs") -> Path:
                 return found[0]
             if (folder / wanted).is_file():
                 return folder / wanted
-    known = sorted({path.name for folder in folders(kind) for path in folder.rglob("*.yaml")})
-    near = get_close_matches(Path(names[-1]).name, known, n=3, cutoff=0.5)
-    told = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    known = {path.name for folder in folders(kind) for path in folder.rglob("*.yaml")}
+    told = nearest(Path(names[-1]).name, known)
     raise FileNotFoundError(f"no {kind.removesuffix('s')} {name!r} here, in ./{kind} or shipped{told}")
