@@ -49,7 +49,7 @@ def test_what_is_no_set_is_refused(tmp_path, capsys):
     out = tmp_path / "out"
     assert "holds no class folders" in refused(capsys, tmp_path / "empty", "--out", out)
     assert "is a file" in refused(capsys, file, "--out", out)
-    assert "no such folder" in refused(capsys, tmp_path / "nowhere", "--out", out)
+    assert "no such file or folder" in refused(capsys, tmp_path / "nowhere", "--out", out)
     assert not out.exists() or not any(out.iterdir())
 
 

@@ -198,7 +198,7 @@ def test_the_command(sound, root, capsys):
     (root / "list.txt").write_text("train/run/1.mp4 0\ntrain/walk/0.mp4 1\n")
     main(["doctor", str(root / "list.txt")])
     for args, match in (
-        ([str(root / "nowhere")], "no such folder or list"),
+        ([str(root / "nowhere")], "no such file or folder"),
         ([str(root), "--train", "none.txt"], "none.txt: no such list"),
         ([str(root / "list.txt"), "--train", "x.txt"], "is a list itself"),
         ([str(root), "--frmat", "x"], "frmat"),

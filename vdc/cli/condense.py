@@ -52,7 +52,7 @@ def condense(
             f"{folder} is a file: give the folder of the class folders, or that of the lists train.txt and test.txt"
         )
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+        raise FileNotFoundError(f"{folder}: no such file or folder")
     if minutes <= 0:
         raise ValueError(f"--minutes must be positive, got {minutes:g}")
     if ipc is not None and budget is not None:

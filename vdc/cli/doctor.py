@@ -39,7 +39,7 @@ def doctor(
             )
         root, train = root.parent, str(root.absolute())
     elif not root.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder or list")
+        raise FileNotFoundError(f"{path}: no such file or folder")
     found = examine(str(root), train, test, format, not quick)
     if json:
         write_json(json, found.as_json())
