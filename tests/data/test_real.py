@@ -197,6 +197,16 @@ def test_only_some_videos(toy):
     assert [raw.rows.tolist() for raw in raws] == [[7, 1], [5]]
 
 
+def test_a_few_videos_do_not_decode_the_split(toy):
+    real = data(toy, cache="ram")
+    few = list(real.every_clip(rows=[7, 1, 5]))
+    assert real._stores == {}
+    every = list(real.every_clip(rows=range(len(real.splits["train"]))))
+    assert real._stores["train"] is not None
+    clips = torch.cat([raw.frames for raw in every])
+    assert torch.equal(torch.cat([raw.frames for raw in few]), clips[[7, 1, 5]])
+
+
 # -- bad files -----------------------------------------------------------------------------------
 
 

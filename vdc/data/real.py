@@ -284,7 +284,8 @@ class RealData(LightningDataModule):
             rows: only these videos.
             split: which videos.
         """
-        clips = self._clips(split, few=split != "train", **self._stored(), **self._candidates)
+        few = split != "train" or (rows is not None and 2 * len(rows) < len(self.splits[split]))
+        clips = self._clips(split, few, **self._stored(), **self._candidates)
         return whole_videos(clips, rows, self._ranks, self.batch_size, self.num_workers)
 
     def tested(self, split: Split) -> ClipLoader:
