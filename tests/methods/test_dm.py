@@ -11,7 +11,7 @@ from vdc.data.sampler import PerClass
 from vdc.methods import DM, NCFM
 from vdc.methods.base.networks import load_flat_parameters
 from vdc.methods.base.options import Augmentation, Network, RealClips
-from vdc.nets import build
+from vdc.nets import build, channels_last
 from vdc.ops.augment import diff_augment
 from vdc.ops.rng import derive, generator
 from vdc.ops.select import kmeans_medoids
@@ -198,6 +198,7 @@ def test_dream_takes_the_clips_nearest_to_centres_and_keeps_them(data):
         assert len(picked[label].unique()) == 3
     for step, (_, clips, labels, weights, terms) in enumerate(model.seen):
         net = build("tiny", K, SPEC, norm="in").eval()
+        channels_last(net)  # of a cluster of two, the last bit decides which clip is nearer
         load_flat_parameters(
             net, model.seen[step - step % 2][3]
         )  # features of the network at the time of the choice

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from vdc.nets import build, channels_last
+from vdc.nets import build, channels_last, in_parts
 from vdc.spec import ClipSpec
 
 SPECS = {
@@ -94,7 +94,24 @@ def test_channels_last_changes_layout_and_nothing_else():
     assert torch.equal(net.convs[1].weight, twin.convs[1].weight)
 
 
-def test_channels_last_leaves_instance_norm_alone():
+def test_channels_last_leaves_instance_norm_in_bf16_alone():
     net = build("minic3d", 5, ClipSpec(size=48), norm="in")
-    channels_last(net)
+    channels_last(net, "bf16-mixed")
     assert net.convs[1].weight.is_contiguous()
+    channels_last(net, "32-true")
+    assert net.convs[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_parts_give_what_the_whole_gives_and_are_small():
+    net, sizes = build("minic3d", 5, ClipSpec(size=48)).eval(), []
+    clips = torch.randn(37, 3, 8, 48, 48)
+
+    def forward(some):
+        sizes.append(len(some))
+        return net(some)
+
+    with torch.no_grad():
+        torch.testing.assert_close(in_parts(forward, clips), net(clips), atol=1e-5, rtol=1e-5)
+    assert sizes == [16, 16, 5]
+    in_parts(forward, clips[:20])  # a graph is wanted
+    assert sizes[3:] == [20]

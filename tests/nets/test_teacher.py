@@ -36,6 +36,7 @@ def edit(folder, **changes):
 def test_what_is_saved_is_what_is_loaded(net, folder):
     teacher = load_teacher(folder, CLASSES, SPEC)
     net.eval()
+    channels_last(net)
     assert torch.equal(teacher(clips()), net(clips()))
     assert torch.equal(teacher.features(clips()), net.features(clips()))
     assert torch.equal(teacher.embed(clips()), net.embed(clips()))

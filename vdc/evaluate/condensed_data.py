@@ -13,6 +13,7 @@ from torch import Tensor
 from vdc.condensed.format import load
 from vdc.data import RealData
 from vdc.evaluate.views import Geometry, dense, diff_augmented, draw_view, look, stored_view
+from vdc.nets.base import in_parts
 from vdc.nets.interpolator import interpolator_of
 from vdc.nets.teacher import load_teacher
 from vdc.ops.mix import cutmix
@@ -192,7 +193,7 @@ class CondensedData(LightningDataModule):
             targets = None if targets is None else torch.lerp(targets[order], targets, kept)
         if self.teacher is not None:
             with nullcontext() if self.trainer is None else self.trainer.precision_plugin.forward_context():
-                targets = self.teacher(clips)
+                targets = in_parts(self.teacher, clips)
         return Batch(clips, labels, rows, targets, mix)
 
 

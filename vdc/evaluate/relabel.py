@@ -15,6 +15,7 @@ from vdc.condensed.labels import Labels, Views
 from vdc.condensed.manifest import LABELS, CondensedSet
 from vdc.condensed.memory import Memory
 from vdc.evaluate.views import Geometry, look, stored_view
+from vdc.nets.base import in_parts
 from vdc.nets.interpolator import Interpolator, interpolator_of
 from vdc.nets.teacher import Teacher, load_teacher
 from vdc.ops.rng import derive
@@ -156,5 +157,6 @@ class _Labeller:
                 seen = apply_view(clips, spec, None, self.between)
             else:
                 seen = look(clips, spec, view.of(some), self.between)
-            said.append(self.teacher(seen).unflatten(0, (-1, variants)).mean(1))
+            answers = in_parts(self.teacher, seen)
+            said.append(answers.view(-1, variants, answers.shape[1]).mean(1))
         return torch.cat(said)

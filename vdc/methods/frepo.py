@@ -12,6 +12,7 @@ from vdc.methods.base.features import FeatureMatching, RealFeatures
 from vdc.methods.base.learner import Learner, Terms
 from vdc.methods.base.options import Network, at_least_one
 from vdc.methods.online_pool import OnlinePool
+from vdc.nets.base import channels_last, in_parts
 from vdc.ops.ridge import centred_labels, label_margin, ridge_predict
 from vdc.ops.rng import generator
 from vdc.ops.windows import draw_starts
@@ -87,6 +88,8 @@ class FRePo(FeatureMatching, Learner):
         """Build the pool."""
         device = self.trainer.strategy.root_device
         nets = [self.network.build(self.num_classes, self.spec).to(device) for _ in range(self.pool_size)]
+        for net in nets:
+            channels_last(net, self.trainer.precision)
         self.pool = OnlinePool(nets, self.max_age, self.net_lr, self.seed)
 
     def drawn(self, step: int) -> int:
@@ -98,7 +101,7 @@ class FRePo(FeatureMatching, Learner):
         """A network, and what it sees in the real batch."""
         assert batch is not None
         number = self.drawn(self.global_step)
-        features = self.pool.still(number).embed(batch.clips)
+        features = in_parts(self.pool.still(number).embed, batch.clips)
         return Regression(features, batch.labels, centred_labels(batch.labels, self.num_classes), number)
 
     def features(self, clips: Tensor, context: Regression) -> Tensor:

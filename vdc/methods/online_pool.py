@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vdc.nets import VideoNet, channels_last
+from vdc.nets import VideoNet
 from vdc.ops.rng import derive, generator
 
 
@@ -31,8 +31,7 @@ class OnlinePool:
         self.lives = [0] * len(nets)  # times each was started afresh
         self.steps = 0  # of all of them
         self.optimizers: list[torch.optim.Adam] = []
-        for i, net in enumerate(nets):
-            channels_last(net)
+        for i in range(len(nets)):
             self.optimizers.append(self._start(i))
 
     def __len__(self) -> int:

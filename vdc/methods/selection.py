@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from vdc.methods.base.networks import load_flat_parameters, prepared
 from vdc.methods.base.selection import Candidates, Selection, TeacherSelection
+from vdc.nets.base import in_parts
 from vdc.nets.experts import load_experts
 from vdc.ops.rng import generator
 from vdc.ops.select import herding, k_center, still_learnt
@@ -67,7 +68,9 @@ class RDED(TeacherSelection):
 
     def score(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the teacher."""
-        return F.cross_entropy(self.teacher(clips), labels, reduction="none"), clips.new_zeros(len(clips), 0)
+        return F.cross_entropy(in_parts(self.teacher, clips), labels, reduction="none"), clips.new_zeros(
+            len(clips), 0
+        )
 
     def pick(self, candidates: Candidates, k: int) -> Tensor:
         """Best of each video, then best of all; candidates come in order of their video."""
@@ -83,7 +86,9 @@ class Confidence(TeacherSelection):
 
     def score(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Minus the logarithm of the true class's probability."""
-        return F.cross_entropy(self.teacher(clips), labels, reduction="none"), clips.new_zeros(len(clips), 0)
+        return F.cross_entropy(in_parts(self.teacher, clips), labels, reduction="none"), clips.new_zeros(
+            len(clips), 0
+        )
 
     def shown(self, clips: Tensor) -> Tensor:
         """As the memory would store them."""
@@ -129,7 +134,7 @@ class CAD(Selection):
             )
         self.until = self.epochs or most
         still_learnt(torch.zeros(self.until, 1), self.windows)  # refuses too few before the pass
-        self.net = prepared(self.experts.build()).to(self.device)
+        self.net = prepared(self.experts.build(), self.trainer.precision).to(self.device)
 
     def score(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Minus the difficulty, averaged over experts."""

@@ -13,7 +13,7 @@ from vdc.methods.base.learner import Terms
 from vdc.methods.base.memory_estimate import activation_bytes
 from vdc.methods.base.shard import State
 from vdc.methods.teacher_statistics import PATCH, Measured, Watch, beside, measure, observe
-from vdc.nets import Teacher, load_teacher
+from vdc.nets import Teacher, in_parts, load_teacher
 from vdc.ops.augment import random_boxes, resized_crop
 from vdc.ops.losses import ce
 from vdc.ops.stats import Momentum, Stat, Variance, class_target, flatness, layer_distance, pooled, smooth_
@@ -230,7 +230,7 @@ class Statistics(FeatureMatching, BlockCondenser):
         """What a teacher makes of seen clips (N, C, T, H, W)."""
         logits, stats = observe(teacher, seen, self.watch)
         with torch.no_grad():
-            slow_logits = None if slow is None else teacher(slow)
+            slow_logits = None if slow is None else in_parts(teacher, slow)
         return TeacherFeatures(logits, *beside(stats), slow_logits)
 
     def match(

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vdc.nets.base import VideoNet
+from vdc.nets.base import VideoNet, channels_last
 from vdc.nets.stored import StoredTeacher, load_weights
 from vdc.nets.zoo import build
 from vdc.spec import MEAN, STD, ClipSpec
@@ -141,6 +141,7 @@ def load_teacher(path: str | Path, classes: list[str] | None = None, spec: ClipS
         )
     net = made_of(lambda: build(info["net"], len(known), stored, **info["options"]), path / INFO)
     load_weights(net, path / WEIGHTS, info["sha256"])
+    channels_last(net)
     return Teacher(net, info, path)
 
 

@@ -110,11 +110,14 @@ class EvalModule(Tested):
         self.protocol = (protocol or Protocol()).with_labels("hard")
         self.seed, self.held_out = seed, held_out
         self.net.reset_parameters(self.protocol.init, generator(seed, "init"))
-        channels_last(self.net)
         self.history: list[dict[str, Any]] = []  # held-out scores so far: epoch, top1, top5 (percent)
         self.curve: list[list[float]] = []  # epochs done, steps done, mean loss of the last of these epochs
         self._losses: list[Tensor] = []  # of the epoch under way
         self._average: list[Tensor] = []  # of the parameters, where the protocol has an EMA
+
+    def setup(self, stage: str) -> None:
+        """Lay out the weights for the precision that they are trained in."""
+        channels_last(self.net, self.trainer.precision)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Logits (N, K) of clips (N, C, T, H, W)."""

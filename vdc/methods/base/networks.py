@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vdc.data.clips import ClipLoader
 from vdc.data.sampler import Keys
-from vdc.nets import VideoNet, channels_last
+from vdc.nets import VideoNet, channels_last, in_parts
 from vdc.nets.experts import Experts
 from vdc.ops.unroll import Layout
 from vdc.spec import RawBatch
@@ -18,8 +18,12 @@ from vdc.spec import RawBatch
 Gradient = dict[str, Tensor]  # parameter name -> gradient
 
 
-def prepared(net: VideoNet) -> VideoNet:
+def prepared(net: VideoNet, precision: str | int | None) -> VideoNet:
     """A network for matching: in eval mode, so that nothing in it depends on what else is in a batch.
+
+    Args:
+        net: to be changed.
+        precision: of the trainer.
 
     Raises:
         ValueError: it has batch norm, with which features depend on how a step is cut into batches.
@@ -29,7 +33,7 @@ def prepared(net: VideoNet) -> VideoNet:
             f"model.init_args.net {net.name}: with batch norm a clip's features depend on other clips; for "
             "minic3d set net_options.norm to in or none"
         )
-    channels_last(net)
+    channels_last(net, precision)
     return net.eval()
 
 
@@ -63,10 +67,10 @@ def chunked_features(net: VideoNet, clips: Tensor, chunk: int, pooled: bool = Fa
     """
     forward = net.features if pooled else net.embed
     if len(clips) <= chunk:
-        return forward(clips)
+        return in_parts(forward, clips)
     parts = torch.split(clips, chunk)
     if not torch.is_grad_enabled():
-        return torch.cat([forward(part) for part in parts])
+        return torch.cat([in_parts(forward, part) for part in parts])
     return torch.cat([checkpoint(forward, part, use_reentrant=False) for part in parts])
 
 

@@ -127,7 +127,7 @@ class Classwise(BlockCondenser):
             taught = clips if whole else self.spec
             self.experts = load_experts(self.experts_path, self.data.classes, taught, self.network.name)
             built = self.experts.build()
-        return prepared(built)
+        return prepared(built, self.trainer.precision)
 
     def prepare(self) -> None:
         """Build the network."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vdc.methods.base.condenser import Condenser
+from vdc.nets.base import in_parts
 from vdc.nets.teacher import Teacher, load_teacher
 from vdc.ops.rng import generator
 from vdc.ops.windows import draw_starts
@@ -140,4 +141,4 @@ class TeacherSelection(Selection):
 
     def score(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's pooled features."""
-        return torch.zeros(len(clips)), self.teacher.features(clips)
+        return torch.zeros(len(clips)), in_parts(self.teacher.features, clips)
