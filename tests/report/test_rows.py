@@ -9,6 +9,7 @@ from tests.small import CLASSES
 from vdc.nets import build, save_teacher
 from vdc.report.charts import picture
 from vdc.report.report import report
+from vdc.report.results import files_of
 from vdc.report.rows import as_markdown
 from vdc.spec import ClipSpec
 
@@ -184,3 +185,17 @@ def test_bytes_over_all_training_clips_coded(tmp_path):
     assert row.of_coded == 2.0
     (tmp_path / "coded.json").write_text(json.dumps(coded | {"size": 20}))
     assert report([str(tmp_path)], show=False)[0].of_coded is None
+
+
+def test_links_out_of_a_folder_are_followed_and_nothing_is_read_twice(tmp_path):
+    step = tmp_path / "steps/evaluate-1"
+    (step / "before-1").mkdir(parents=True)
+    for path in (step / "result.json", step / "before-1/old.json"):
+        path.write_text("{}")
+    (tmp_path / "steps/newest").symlink_to(step.name)
+    for cell in ("a/1", "b/2"):
+        (tmp_path / "cells" / cell).mkdir(parents=True)
+        (tmp_path / "cells" / cell / step.name).symlink_to(step)
+    assert files_of(tmp_path / "steps") == [step / "result.json"]
+    assert files_of(tmp_path / "cells") == [tmp_path / "cells/a/1/evaluate-1/result.json"]
+    assert files_of(tmp_path) == [step / "result.json"]

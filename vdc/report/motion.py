@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vdc.condensed.format import load
-from vdc.condensed.manifest import MANIFEST
 from vdc.condensed.preview import contact_sheet
 from vdc.data import RealData
 from vdc.evaluate.results import student_of
@@ -19,6 +18,7 @@ from vdc.nets.interpolator import interpolator_of
 from vdc.nets.teacher import load_teacher
 from vdc.ops.pixels import to_frames
 from vdc.ops.windows import apply_view
+from vdc.report.results import find_sets
 from vdc.report.tables import markdown
 from vdc.system.files import atomic_write
 from vdc.system.text import plain
@@ -184,9 +184,6 @@ def draw_differences(condensed: Path, out: Path) -> None:
 
 def draw_all(dirs: Sequence[str], folder: Path) -> None:
     """`differences/<name>.png` of every condensed set in `dirs`, or in folders of these."""
-    found = [
-        path.parent for name in dirs if Path(name).is_dir() for path in sorted(Path(name).rglob(MANIFEST))
-    ]
-    for path in dict.fromkeys(found):
+    for path in find_sets(dirs):
         name = "-".join(part for part in path.parts if part not in ("/", "condensed", "runs", "evaluations"))
         draw_differences(path, folder / "differences" / f"{name}.png")

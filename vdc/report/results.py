@@ -14,7 +14,7 @@ CODED = "vdc coded clips"  # format of the file that `vdc.report.coded` writes
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file, or the JSON files of a folder; none of what earlier runs left there, and no links.
+    """A file, or the JSON files of a folder; none of what earlier runs left there.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -25,8 +25,24 @@ def files_of(path: Path) -> list[Path]:
         )
     if path.is_file():
         return [path]
-    files = [file for file in sorted(path.rglob("*.json")) if not file.is_symlink()]
-    return [file for file in files if is_current(file.relative_to(path))]
+    return below(path, "*.json")
+
+
+def below(path: Path, pattern: str) -> list[Path]:
+    """Current files of a folder, each once; links to folders are followed where they lead out of it.
+
+    So a cell of a study, which is links to its steps, holds what these hold, and `runs/dm_grid`, which leads to
+    another folder of `runs`, adds nothing to it.
+    """
+    whole = path.resolve()
+    files = [file for file in path.rglob(pattern) if not file.is_symlink()]
+    for link in path.rglob("*"):
+        if link.is_symlink() and link.is_dir() and not link.resolve().is_relative_to(whole):
+            files += [link / file.relative_to(link.resolve()) for file in link.resolve().rglob(pattern)]
+    once = {
+        file.resolve(): file for file in sorted(files, reverse=True) if is_current(file.relative_to(path))
+    }
+    return sorted(once.values())
 
 
 def is_current(path: Path) -> bool:
@@ -72,13 +88,7 @@ def read_coded(dirs: Sequence[str]) -> list[dict[str, Any]]:
 
 def find_sets(dirs: Sequence[str]) -> list[Path]:
     """Folders of the condensed sets in some places, each once; a set's random twin comes after it."""
-    found = [
-        path.parent
-        for name in dirs
-        if Path(name).is_dir()
-        for path in sorted(Path(name).rglob(MANIFEST))
-        if is_current(path.relative_to(name))
-    ]
+    found = [path.parent for name in dirs if Path(name).is_dir() for path in below(Path(name), MANIFEST)]
     return sorted(dict.fromkeys(found), key=lambda path: (path.name.startswith("random_twin"), str(path)))
 
 
