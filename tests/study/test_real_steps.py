@@ -17,20 +17,27 @@ STUDY = {
     "title": "Random clips",
     "source": "ours",
     "fixed": "all else",
-    "claim": "more clips teach more",
-    "axes": {"ipc": [1, 2]},
+    "claim": "two coded clips teach more",
+    "axes": {"set": ["random", "random_coded"]},
     "steps": {
+        "code": {"run": "pretrain", "config": ["code_toy"], "flags": DATA},
         "fit": {
             "run": "fit",
-            "config": ["random_toy"],
-            "flags": {**DATA, "model.ipc": "{ipc}", "trainer.logger": False},
+            "config": ["{set}_toy"],
+            "flags": {**DATA, "model.ipc": 1, "trainer.logger": False},
         },
         "evaluate": {
             "run": "evaluate",
             "flags": {"condensed": "@fit", "protocol.epochs": 1, "protocol.checks": 1, "labels": "hard"},
         },
     },
-    "table": {"rows": ["ipc"]},
+    "rules": [
+        {
+            "when": {"set": "random_coded"},
+            "steps": {"fit": {"flags": {"model.memory.code": "@code", "model.memory.clips_per_item": 2}}},
+        }
+    ],
+    "table": {"rows": ["set"]},
 }
 
 
@@ -41,6 +48,8 @@ def test_two_cells_of_real_commands_make_a_table():
     results = [
         json.loads(path.read_text()) for path in Path("runs/studies/steps").glob("evaluate-*/result.json")
     ]
-    assert sorted(result["ipc"] for result in results) == [1, 2]
+    coded, raw = sorted(result["bytes"]["clips"] for result in results)
+    assert raw == 10 * 3 * 4 * 44 * 44
+    assert 10 * 2 * 432 < coded < raw / 20  # with the decoder
     (table,) = Path("runs/studies").rglob("table.csv")
     assert len(table.read_text().splitlines()) == 3

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from vdc.condensed import code
 from vdc.condensed.manifest import MANIFEST
 from vdc.nets import interpolator, teacher
 from vdc.nets.experts import info_file
@@ -54,7 +55,7 @@ def finished(step: Planned, root: Path) -> bool:
     if settings.get("experts"):
         first, count = int(settings.get("first", 0)), int(settings["experts"])
         return all(info_file(folder, number).is_file() for number in range(first, first + count))
-    info = interpolator.INFO if settings.get("net") == "interpolator" else teacher.INFO
+    info = {"interpolator": interpolator.INFO, "code": code.INFO}.get(settings.get("net", ""), teacher.INFO)
     return (folder / info).is_file()
 
 
