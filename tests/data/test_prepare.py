@@ -123,9 +123,11 @@ def test_what_a_killed_run_left_is_finished(root, tmp_path):
     )  # stopped while writing
     (out / "wave/one.mp4").write_bytes(b"")
     (out / f"wave/.two.{HOST}-4194304-{0:016x}.mp4").write_bytes(b"half")  # of no living process
+    (out / f".prepare.{HOST}-4194304-{0:016x}.json").write_bytes(b"{")
     report = run(root, out)
     assert (report["written"], report["kept"]) == (2, 1)
     assert levels(out / "wave/one.mp4") == list(range(8))
+    assert not list(out.glob(".*"))
     assert sorted(times(out)) == ["walk/three.mp4", "wave/one.mp4", "wave/two.mp4"]
     assert run(root, out)["kept"] == 3
 

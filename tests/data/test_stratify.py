@@ -1,6 +1,7 @@
 """Splits of class folders that had none: stratified, clips of one source together."""
 
 import random
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -170,3 +171,16 @@ def test_the_class_is_no_part_of_a_source():
         "wave/April_09_wave_u_nm_np1_ba_goo_1.avi",
     ]
     assert sources_of(names, ["brush hair", "wave"])[0] == ["April_09", "April_09"]
+
+
+def test_many_sources_take_time_in_proportion():
+    """Kinetics has 306,245 videos of as many sources; the ratio of two CPU times does not depend on load."""
+
+    def seconds(count):
+        videos = [Video(f"/set/{CLASSES[i % 3]}/{i}.avi", i % 3) for i in range(count)]
+        started = time.process_time()
+        stratify(videos, CLASSES)
+        return time.process_time() - started
+
+    seconds(1000)
+    assert seconds(32000) < 10 * seconds(8000)

@@ -175,7 +175,11 @@ def test_a_killed_run_goes_on_to_the_very_same_scores(tmp_path, teacher, labels,
 def test_finished_seeds_are_read_back(condensed, monkeypatch):
     run(condensed, seeds=[0, 1])
     monkeypatch.setattr("vdc.train.run.Running.fit_and_test", lambda *_, **__: pytest.fail("trained again"))
+    (result,) = Path(condensed).rglob("seed1/result.json")
+    left = result.with_name("last.ckpt")
+    left.touch()  # by a kill between result and checkpoint
     assert run(condensed, seeds=[0, 1])[0]["seeds"] == [0, 1]
+    assert not left.exists()
 
 
 CHILD = """

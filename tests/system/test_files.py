@@ -1,6 +1,21 @@
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 
-from vdc.system.files import atomic_write, fresh_dir, read_json, sha256, write_json
+from tests.killing import Killed
+from vdc.system import files
+from vdc.system.files import (
+    HOST,
+    atomic_write,
+    fresh_dir,
+    read_json,
+    sha256,
+    sweep,
+    write_json,
+    write_link,
+)
 
 
 def names(folder):
@@ -120,3 +135,80 @@ def test_read_json_names_the_broken_file(tmp_path, content):
 def test_sha256_of_the_standard_example(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")  # FIPS 180-4, appendix B.1
     assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# -- what a kill leaves --------------------------------------------------------------------------------------
+
+DEAD = f"{HOST}-4194304-{0:016x}"  # of no living process
+
+
+def test_a_link_is_turned_in_one_step_and_what_a_killed_process_left_goes(tmp_path):
+    (tmp_path / f".newest.{DEAD}").symlink_to("a")
+    write_link(tmp_path / "newest", "a")
+    write_link(tmp_path / "newest", "b")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["newest"]
+    assert (tmp_path / "newest").readlink() == Path("b")
+
+
+def test_sweeping_spares_the_living_and_finishes_what_was_whole(tmp_path):
+    living = f".other.{HOST}-{os.getppid()}-{1:016x}.json"
+    for name in (
+        f".result.{DEAD}.json",
+        living,
+        ".hidden",
+        f".new.{DEAD}-whole",
+        f".old.{DEAD}-whole",
+        "old",
+    ):
+        (tmp_path / name).write_text(name)
+    sweep(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".hidden", living, "before-1", "new", "old"]
+    assert (tmp_path / "old").read_text() == "old"
+    assert (tmp_path / "before-1/old").read_text() == f".old.{DEAD}-whole"
+
+
+class DieAt:
+    """Rename as the system does, until so many renames are done."""
+
+    def __init__(self, monkeypatch, swaps):
+        self.left = 1000
+        swap = files.exchange if swaps else lambda one, other: False
+        for module, name, real in (
+            (os, "rename", os.rename),
+            (os, "replace", os.replace),
+            (files, "exchange", swap),
+        ):
+            monkeypatch.setattr(module, name, self.counted(real))
+
+    def counted(self, real):
+        def rename(*args):
+            if not self.left:
+                raise Killed
+            self.left -= 1
+            return real(*args)
+
+        return rename
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_a_kill_at_any_rename_leaves_a_whole_folder_and_the_older_one(tmp_path, monkeypatch, swaps):
+    """Without the system's exchange there is a moment when no folder has its name: the next start mends that."""
+    renames = DieAt(monkeypatch, swaps)
+
+    def write(place, text):
+        with fresh_dir(place / "set") as folder:
+            (folder / "clips").write_text(text)
+
+    for done in range(4 + (not swaps)):
+        place = tmp_path / str(done)
+        write(place, "old")
+        renames.left = done
+        with pytest.raises(Killed) if done < 3 + (not swaps) else nullcontext():
+            write(place, "new")
+        renames.left = 1000
+        monkeypatch.setattr(files, "RUN", f"{done:08x}")  # another process of the same number
+        sweep(place)
+        assert names(place) == (["before-1", "set"] if done else ["set"])
+        assert sorted(path.read_text() for path in place.rglob("clips")) == (
+            ["new", "old"] if done else ["old"]
+        )

@@ -111,6 +111,14 @@ def test_finished_experts_are_not_trained_again(tmp_path, monkeypatch):
     assert weights_file(tmp_path, 0).stat().st_mtime_ns == before
 
 
+def test_a_kill_between_info_and_checkpoint_leaves_nothing(tmp_path):
+    run(tmp_path, experts=1)
+    left = tmp_path / "run-0000" / "last.ckpt"
+    left.touch()
+    run(tmp_path, experts=1)
+    assert not left.exists()
+
+
 def test_a_kill_between_file_and_info(tmp_path):
     (info,) = run(tmp_path, experts=1)
     info_file(tmp_path, 0).unlink()

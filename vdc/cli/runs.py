@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vdc.system.files import digest, move_aside, read_json, sweep, write_json
+from vdc.system.files import digest, move_aside, read_json, sweep, write_json, write_link
 from vdc.system.processes import first_process
 from vdc.train.checkpoints import REACHED
 
@@ -195,10 +195,7 @@ class Run:
         if link.exists() and not link.is_symlink():
             print(f"{link} is no link and stays as it is; this run is {self.folder}")
             return
-        new = link.with_name(f".{self.link}.{os.getpid()}")
-        new.unlink(missing_ok=True)
-        new.symlink_to(self.folder.name)
-        os.replace(new, link)
+        write_link(link, self.folder.name)
 
 
 class Linked(Callback):

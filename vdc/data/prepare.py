@@ -178,7 +178,7 @@ def _journal(out: Path, settings: Settings) -> dict[str, list[int]]:
 
 def _clean(out: Path) -> None:
     """Remove what a killed run was writing."""
-    for folder in {path.parent for path in out.rglob(".*.mp4")}:
+    for folder in {out, *(path.parent for path in out.rglob(".*.mp4"))}:
         sweep(folder)
 
 

@@ -65,7 +65,8 @@ def stratify(
         own = videos[row].path if videos[row].label in torn else ""
         groups.setdefault((keys[row], own), []).append(row)
     order = torch.randperm(len(groups), generator=generator(seed, "stratify")).tolist()
-    shuffled = [list(groups.values())[i] for i in order]
+    sources = list(groups.values())
+    shuffled = [sources[i] for i in order]
     split = _Assignment({part: share / whole for part, share in shares.items()}, sizes)
     for rows in sorted(shuffled, key=len, reverse=True):
         split.place(rows, Counter(videos[row].label for row in rows))

@@ -84,6 +84,8 @@ class Task:
             claim(self.work / "key.json", self.key, "results of another set, protocol or network", "--name")
         files = self.work.glob("seed*/result.json")
         found = [result for path in files if (result := read_result(path, SeedResult)) is not None]
+        for result in found if first_process() else ():  # a kill may have come between the end and this
+            drop_checkpoints(self.work / f"seed{result['seed']}")
         return {result["seed"]: result for result in sorted(found, key=lambda result: int(result["seed"]))}
 
     def open(self, seed: int) -> Path:

@@ -153,6 +153,14 @@ def disk_error(error: BaseException | None) -> int | None:
     return None
 
 
+def write_link(path: Path, target: str) -> None:
+    """Have a link, new or old, lead to `target`, in one step."""
+    sweep(path.parent)
+    temporary = _sibling(path)
+    temporary.symlink_to(target)
+    os.replace(temporary, path)
+
+
 # -- moving ------------------------------------------------------------------------------------------------
 
 

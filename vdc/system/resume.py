@@ -13,6 +13,8 @@ from torch import Tensor
 from vdc.system.files import as_json, atomic_write, digest, move_aside, read_json, sweep, write_json
 from vdc.system.processes import first_process, wait_for_all
 
+BEST = "best.safetensors"  # weights of the best epoch so far
+
 
 def claim(mark: Path, key: Any, taken: str, flag: str) -> None:
     """Say in a file whose a folder is, or refuse it to another.
@@ -50,11 +52,18 @@ def once(path: Path, identity: list[Any], make: Callable[[str], None]) -> dict[s
     key = digest(identity, 16)
     if not path.is_file() or _info(path).get("key") != key:
         if path.is_file() and first_process():
-            move_aside(path, *path.parent.glob("*.safetensors"))
+            move_aside(*path.parent.glob("*.safetensors"), path)  # it last: a kill in between is then seen
         wait_for_all()
         make(key)
         wait_for_all()
+    if first_process():
+        drop_checkpoints(work_folder(path.parent, key))  # also those that a kill left at the very end
     return _info(path)
+
+
+def work_folder(folder: Path, key: str) -> Path:
+    """Where the training of a network keeps its logs, and its checkpoints until it is done."""
+    return folder / f"run-{key[:6]}"
 
 
 def _info(path: Path) -> dict[str, Any]:
@@ -70,8 +79,8 @@ def _info(path: Path) -> dict[str, Any]:
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a run that is over, and what a kill left of one being written."""
-    for leftover in folder.glob("*.ckpt"):
+    """Remove the checkpoints of a run that is over, its best weights, and what a kill left of one being written."""
+    for leftover in (*folder.glob("*.ckpt"), *folder.glob(BEST)):
         leftover.unlink()
 
 

@@ -192,6 +192,8 @@ class Plan:
         if first_process():
             common = describe(self.network, data.classes, self.protocol.epochs, self.precision, recipe)
             claim(self.folder / COMMON, common, "experts of another training", "--out")
+            for number in {*self.numbers} - {*missing}:  # a kill may have come between the end and this
+                drop_checkpoints(run_folder(self.folder, number))
         wait_for_all()
         return missing
 
@@ -200,6 +202,11 @@ class Plan:
         own, data = derive(self.seed, "expert", number), self.data
         module = EvalModule(self.net, data.num_classes, data.spec, self.protocol, own, self.net_options)
         _train(module, data.with_(seed=own), self.folder, number, self.precision, running, title)
+
+
+def run_folder(folder: Path, number: int) -> Path:
+    """Where an expert's training keeps its log, and its checkpoints until it is done."""
+    return folder / f"run-{number:04d}"
 
 
 def _train(
@@ -212,7 +219,7 @@ def _train(
     title: str,
 ) -> None:
     """Train and test one expert, or go on with it."""
-    work = folder / f"run-{number:04d}"
+    work = run_folder(folder, number)
     partial, recorder = work / "snapshots.partial", None
     if first_process():
         if weights_file(folder, number).is_file() and not partial.is_file():  # killed before it was entered

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from vdc.data import RealData
 from vdc.nets.interpolator import INFO, save_interpolator
 from vdc.system.processes import first_process
-from vdc.system.resume import drop_checkpoints, once
+from vdc.system.resume import once, work_folder
 from vdc.system.versions import versions
 from vdc.train.protocol import Protocol, named
 from vdc.train.recovery import Recovery
@@ -56,12 +56,11 @@ def pretrain_interpolator(
     about = {"recipe": recipe_of(data, settled, seed), "source": data.fingerprint()}
 
     def make(key: str) -> None:
-        work = folder / f"run-{key[:6]}"
+        work = work_folder(folder, key)
         running = Running(trainer, progress, checkpoint_every)
         seconds = running.fit_and_test(module, data, work, "pretrain interpolator")
         extra = {"error": module.errors, "seconds": round(seconds, 1), "versions": versions(), "key": key}
         if first_process():
             save_interpolator(folder, module.net, about | extra, data.spec.stride)
-            drop_checkpoints(work)
 
     return once(folder / INFO, [asdict(data.spec), module.net.options, about], make)

@@ -11,13 +11,12 @@ from vdc.data import RealData
 from vdc.nets.teacher import INFO, save_teacher
 from vdc.system.files import atomic_write
 from vdc.system.processes import first_process
-from vdc.system.resume import drop_checkpoints, once
+from vdc.system.resume import BEST, once, work_folder
 from vdc.system.versions import versions
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol, named
 from vdc.train.run import MakeTrainer, Running, apply_protocol
 
-BEST = "best.safetensors"  # weights of the best epoch so far
 LOOKS = 30  # times the validation split is scored
 
 
@@ -66,7 +65,7 @@ def pretrain(
     }
 
     def make(key: str) -> None:
-        work = folder / f"run-{key[:6]}"
+        work = work_folder(folder, key)
         looks = look_epochs(settled.epochs) if data.splits["val"] else []
         best = KeepBest(work / BEST)
         seconds = Running(trainer, progress, checkpoint_every).fit_and_test(
@@ -75,7 +74,8 @@ def pretrain(
         found = {"validation": best.of(module.history) if looks else None, "test": module.outcome()}
         extra = {"seconds": round(seconds, 1), "versions": versions(), "key": key}
         if first_process():
-            store(folder, module, about | found | extra, work)
+            with module.averaged():
+                save_teacher(folder, module.net, about | found | extra)
 
     return once(folder / INFO, [net, asdict(data.spec), about], make)
 
@@ -84,14 +84,6 @@ def recipe_of(data: RealData, protocol: Protocol, seed: int) -> dict[str, Any]:
     """How a network is trained and tested on real videos."""
     from_data = ("batch_size", "val_share", "test_clips", "short_video")
     return {"protocol": asdict(protocol), "seed": seed, **{name: getattr(data, name) for name in from_data}}
-
-
-def store(folder: Path, module: EvalModule, info: dict[str, Any], work: Path) -> None:
-    """Write the teacher, and drop what only its training needed."""
-    with module.averaged():
-        save_teacher(folder, module.net, info)
-    drop_checkpoints(work)
-    (work / BEST).unlink(missing_ok=True)
 
 
 def look_epochs(epochs: int) -> list[int]:
