@@ -26,6 +26,8 @@ from vdc.study.progress import Display
 from vdc.study.run import run_local
 from vdc.study.study import load
 steps.PROGRAM = (sys.executable, sys.argv[1])
+from vdc.cli.signals import stop_at_signals
+stop_at_signals()
 made = plan(load(Path(sys.argv[2])))
 with Display(made, Path(sys.argv[3]), list(made.steps), 2) as display:
     run_local(made, Path(sys.argv[3]), list(made.steps), 2, display)
@@ -124,10 +126,11 @@ def test_a_step_of_another_study_is_waited_for(write, held, tmp_path):
     assert fit.name not in times_made(root)
 
 
-def start(study, root):
+def start(study, root, seconds=0.4, **streams):
     fake = Path(__file__).with_name("fake.py")
     command = [sys.executable, "-c", DRIVER, str(fake), str(study), str(root)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "FAKE_SECONDS": "0.4"})
+    environment = {**os.environ, "FAKE_SECONDS": str(seconds)}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, **streams)
 
 
 def children(pid):
@@ -136,6 +139,19 @@ def children(pid):
 
 def begun(root):
     return len(list(root.glob("steps/*")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the processes of steps in /proc")
+def test_a_signal_ends_the_steps_and_is_the_exit_code(write, held, tmp_path):
+    process = start(write(held), tmp_path / "out", seconds=60, stderr=subprocess.PIPE)
+    while process.poll() is None and not (steps := children(process.pid)):
+        time.sleep(0.05)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"Traceback" not in said
+    assert not any(Path(f"/proc/{step}").exists() for step in steps)
+    assert not times_made(tmp_path / "out")
 
 
 @pytest.mark.slow

@@ -3,10 +3,10 @@
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from pathlib import Path
-from types import FrameType
 
 import torch
 
@@ -32,16 +32,24 @@ def run_local(
     """
     devices = visible_devices()
     local = _Local(plan, root, jobs or max(1, len(devices)), devices, display)
-    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return local.run(wanted)
     finally:
         local.stop()
-        signal.signal(signal.SIGTERM, previous)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def later(*signals: signal.Signals) -> Iterator[None]:
+    """What comes meanwhile is handled at the end."""
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for caught in came:
+        signal.raise_signal(caught)
 
 
 def visible_devices() -> list[str]:
@@ -92,7 +100,8 @@ class _Local:
         device = (
             {"CUDA_VISIBLE_DEVICES": self.devices[slot % len(self.devices)]} if len(self.devices) > 1 else {}
         )
-        self.slots[slot] = Running.start(self.plan.steps[name], self.root, device)
+        with later(signal.SIGINT, signal.SIGTERM):  # a process that has begun is known, and can be stopped
+            self.slots[slot] = Running.start(self.plan.steps[name], self.root, device)
         return self.slots[slot] is not None
 
     def ended(self) -> list[str]:
