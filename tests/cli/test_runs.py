@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from vdc.cli import main
-from vdc.cli.commands import flags_last
-from vdc.cli.runs import Run, deciding
+from vdc.cli.commands import Fit, flags_last
+from vdc.cli.runs import Run, averaged, deciding
 from vdc.condensed.format import find_set, load
 from vdc.data.toy import make_toy
 
@@ -107,6 +107,31 @@ def test_a_name_tells_the_run_and_changes_with_all_that_decides():
     assert len({name(), name(seed_everything=4), name(trainer={"max_steps": 6})}) == 3
 
 
+def test_processes_that_average_are_another_run():
+    two = {"accelerator": "cpu", "devices": 2, "num_nodes": 1}
+    with pytest.warns(UserWarning, match="FRePo on 2 processes averages over what each of them draws"):
+        assert averaged("vdc.methods.FRePo", two) == {"processes": 2}
+    for method in ("vdc.methods.DM", "vdc.methods.EDC", "vdc.methods.Herding"):
+        assert averaged(method, two) == {}
+    assert averaged("vdc.methods.FRePo", two | {"devices": 1}) == {}
+
+
+@pytest.mark.filterwarnings("ignore:FRePo on 2 processes")
+def test_the_command_names_them_so():
+    command = [
+        "--config",
+        "s2d_frepo_toy.yaml",
+        *flags(),
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.devices",
+    ]
+    runs = [Fit([*command, devices], "vdc fit", "").run for devices in ("1", "2")]
+    assert "processes" not in runs[0].keys
+    assert runs[1].keys["processes"] == 2
+    assert runs[0].folder != runs[1].folder
+
+
 def test_two_sizes_are_two_runs_and_the_link_leads_to_the_newer(capsys):
     fit()
     fit("--model.ipc", "2")
@@ -193,6 +218,23 @@ def test_a_flag_before_the_config_wins():
     assert load("runs/random_toy").ipc == 3
 
 
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        (b"model: \xd5", "odd.yaml is not UTF-8 text"),
+        (b"model: {a: [1\n", "odd.yaml, line 2, column 1: expected"),
+        (b"3\n", "odd.yaml: a config is a mapping of keys"),
+        (b"model: DM\nmodel: DC\n", "odd.yaml, line 1: model is there twice"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_named(held, words, capsys, here):
+    (here / "odd.yaml").write_bytes(held)
+    for name in ("odd.yaml", "./odd.yaml", str(here / "odd.yaml")):
+        with pytest.raises(SystemExit):
+            main(["fit", "--config", name])
+        assert words in capsys.readouterr().err
+
+
 def test_abbreviated_keys_are_refused(capsys):
     line = refused(capsys, fit, "--data.spec.strid", "3")
     assert "strid" in line
@@ -255,19 +297,29 @@ def test_more_steps_are_allowed_and_end_where_one_run_ends():
     assert len([name for name in runs() if name.startswith("pull-")]) == 2
 
 
+STRANGE = {
+    "plain": lambda held: held.pop("run"),
+    "weights": lambda held: held["state_dict"].update({"memory.videos": {"a": 1}}),
+    "loops": lambda held: held.update(loops=torch.zeros(2)),
+    "counters": lambda held: held["loops"]["fit_loop"]["epoch_progress"].update(total=True),
+    "callbacks": lambda held: held["callbacks"].update(dict.fromkeys(held["callbacks"], 3)),
+    "optimizer": lambda held: held.update(optimizer_states=[3]),
+}
+
+
 def damaged(path, how):
     held = path.read_bytes()
     if how == "foreign":
         torch.save({"weights": torch.zeros(3)}, path)
-    elif how == "plain":
+    elif how in STRANGE:
         checkpoint = torch.load(path)
-        del checkpoint["run"]
+        STRANGE[how](checkpoint)
         torch.save(checkpoint, path)
     else:
         path.write_bytes({"empty": b"", "truncated": held[: len(held) // 2], "text": b"hello\n" * 99}[how])
 
 
-@pytest.mark.parametrize("how", ["empty", "truncated", "text", "foreign", "plain"])
+@pytest.mark.parametrize("how", ["empty", "truncated", "text", "foreign", *STRANGE])
 def test_a_bad_checkpoint_is_one_line(how, capsys):
     pull()
     last = Path("runs/pull/checkpoints/last.ckpt")

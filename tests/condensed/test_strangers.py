@@ -95,6 +95,7 @@ def tensors_of(path, file):
         ("clips", lambda t: {"other": t["videos"]}, "clips.safetensors"),
         ("clips", lambda t: {"videos": t["videos"].float() / 0}, "not finite"),
         ("clips", lambda t: {"videos": t["videos"].float()}, "expected"),
+        ("clips", lambda t: {"videos": t["videos"].to(torch.float8_e4m3fn)}, "is of torch.float8_e4m3fn"),
         ("clips", lambda t: {"videos": t["videos"][1:]}, "expected 6 rows"),
         ("clips", lambda t: {"videos": torch.tensor(1, dtype=torch.uint8)}, "expected 6 rows"),
         ("clips", lambda t: {"videos": t["videos"][:, :, :8]}, "expected"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,13 @@ def test_other_settings_get_other_files(condensed):
     }
     names.add(run(condensed, ipc=1)[0]["name"])
     assert len(names) == 4
+
+
+def test_processes_that_keep_their_results_are_refused_before_they_train(condensed):
+    spawning = partial(CPU, devices=2, strategy="ddp_spawn")
+    with pytest.raises(ValueError, match=r"hand no results back: set --trainer\.strategy ddp$"):
+        run(condensed, trainer=spawning)
+    assert not list(Path(condensed).rglob("seed*"))
 
 
 def test_a_taken_name_is_refused(condensed):

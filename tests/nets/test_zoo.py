@@ -32,6 +32,12 @@ def test_wrong_option_and_class_count():
         build("minic3d", 0, ClipSpec())
 
 
+@pytest.mark.parametrize("options", [{"width": "x"}, {"width": [1]}, {"norm": []}, {"dropout": {}}])
+def test_options_of_another_kind_are_named(options):
+    with pytest.raises(ValueError, match=r"^net minic3d cannot be built with \{'(width|norm|dropout)': .*: "):
+        build("minic3d", 3, ClipSpec(), **options)
+
+
 @pytest.mark.parametrize(
     ("name", "spec", "reason"),
     [

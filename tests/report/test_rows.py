@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.mutants import fault, mutants
 from tests.small import CLASSES
 from vdc.nets import build, save_teacher
 from vdc.report.charts import picture
@@ -162,6 +163,39 @@ def test_a_teacher_is_a_bound_of_its_own_network(tmp_path):
     ratios = {row.source: row.accuracy_ratio for row in report([str(tmp_path)], show=False)}
     assert ratios[str(tmp_path / "own.json")] == 0.25  # options that are not given are the defaults
     assert ratios[str(tmp_path / "other.json")] is None
+
+
+STORED = {
+    "steps": [40, 40],
+    "final_loss": [0.2, 0.4],
+    "correct": ["a", "b"],
+    "stored_ipc": 1,
+    "per_class": None,
+}
+BOUND = {
+    "format": 1, "net": "tiny", "options": {}, "num_classes": 3, "classes": CLASSES, "sha256": "0" * 64,
+    "spec": {"frames": 4, "size": 10},
+    "source": {part: {"videos": 7, "bytes": 5000, "sha256": "x"} for part in ("train", "test")},
+    "test": {
+        "top1": 80.0, "top5": None, "still_top1": 30.0, "videos": 5, "steps": 40, "final_loss": 0.1, "correct": "a",
+    },
+    "recipe": {"seed": 3, "protocol": {"name": "teacher", "labels": "hard"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["result", "teacher"])
+def test_every_changed_result_is_shown_or_refused_in_one_line(tmp_path, name):
+    path = tmp_path / f"{name}.json"
+    whole = BOUND if name == "teacher" else result() | STORED
+    path.write_text(json.dumps(whole))
+    assert report([str(tmp_path)], show=False)
+    refused = 0
+    for how, changed in mutants(whole):
+        if changed.get("format") != whole["format"]:
+            continue  # none of ours
+        path.write_text(json.dumps(changed))
+        refused += fault(lambda: as_markdown(report([str(tmp_path)], show=False)), path, how)
+    assert refused > 200
 
 
 def test_steps_and_the_last_loss_stand_beside_the_score(tmp_path):

@@ -27,3 +27,16 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"cut.ckpt is no checkpoint, or a damaged one"):
         WholeFiles().load_checkpoint(tmp_path / "cut.ckpt")
+
+
+def test_a_bit_that_fell_over_is_seen(tmp_path):
+    """PyTorch itself would read other numbers."""
+    path = tmp_path / "old.ckpt"
+    WholeFiles().save_checkpoint({"memory.clips": torch.full((99,), 0.3)}, path)
+    whole = bytearray(path.read_bytes())
+    place = whole.index(torch.full((9,), 0.3).numpy().tobytes())
+    whole[place + 6] ^= 1
+    path.write_bytes(whole)
+    assert not torch.load(path)["memory.clips"].eq(0.3).all()
+    with pytest.raises(ValueError, match=r"old.ckpt is no checkpoint, or a damaged one"):
+        WholeFiles().load_checkpoint(path)

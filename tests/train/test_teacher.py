@@ -6,6 +6,7 @@ from tests.killing import CPU, Killed, killing
 from tests.small import CLASSES, SPEC, Videos
 from vdc.nets import load_teacher
 from vdc.train.protocol import Protocol
+from vdc.train.run import Running
 from vdc.train.teacher import look_epochs, pretrain
 
 
@@ -23,8 +24,17 @@ def test_pretrain_keeps_the_epoch_that_validates_best(tmp_path):
     assert info["test"]["top1"] == pytest.approx(100 * float(right), abs=1e-2)
     assert not list(out.rglob("*.ckpt"))
     assert (
-        pretrain("tiny", Videos(val=True), str(out), protocol, trainer=None) == info
-    )  # done: nothing is trained
+        pretrain("tiny", Videos(val=True), str(out), protocol, trainer=killing(0)) == info
+    )  # nothing is trained
+
+
+def test_a_teacher_of_two_processes_is_another(tmp_path, monkeypatch):
+    protocol = Protocol(epochs=1, labels="hard")
+    pretrain("tiny", Videos(), str(tmp_path), protocol, trainer=CPU, progress=False)
+    monkeypatch.setattr(Running, "processes", 2)
+    with pytest.raises(Killed):  # it is trained
+        pretrain("tiny", Videos(), str(tmp_path), protocol, trainer=killing(0), progress=False)
+    assert (tmp_path / "before-1/teacher.json").is_file()
 
 
 def test_a_killed_pretraining_goes_on(tmp_path):

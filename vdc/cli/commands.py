@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from vdc.cli.configs import ConfigByName
 from vdc.cli.messages import at_least
-from vdc.cli.runs import SET, Run, data_name
+from vdc.cli.runs import SET, Run, averaged, data_name, processes
 from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
 from vdc.methods import Condenser
@@ -187,7 +187,8 @@ class Fit(Command):
             f"ipc{options['ipc']}",
             f"seed{self.config.seed_everything}",
         ]
-        self.run = Run.of(self.plain, words, trainer.default_root_dir, self.config_name)
+        keys = self.plain | averaged(self.config.model.class_path, trainer)
+        self.run = Run.of(keys, words, trainer.default_root_dir, self.config_name)
         trainer.default_root_dir = str(self.run.folder)
         checkpoint.dirpath = checkpoint.dirpath or str(self.run.last.parent)
         model.out = model.out or str(self.run.folder / SET)
@@ -274,6 +275,7 @@ class Pretrain(Command):
         kind = ["experts"] if self.config.experts else []
         words = [*kind, self.config.net, data_name(plain["data"]), f"seed{self.config.seed_everything}"]
         own = {key: value for key, value in plain.items() if key not in ("experts", "first")}
+        own |= {} if self.config.net == "code" else processes(self.config.trainer)
         self.run = Run.of(own, words, self.config.out, self.config_name)
         self.config.out = str(self.run.folder)
 

@@ -82,7 +82,7 @@ class ConfigByName(ActionConfigFile):
     @staticmethod
     def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
         """Read the file, or the JSON text that a command itself passes."""
-        source = value if value.startswith("{") else str(find_config(value))
-        if source is not value:
-            key_lines(source)  # refuses what is no mapping of keys
-        ActionConfigFile.apply_config(parser, cfg, dest, source)
+        if not value.startswith("{"):
+            value = str(find_config(value))
+            key_lines(value)  # refuses what is no mapping of keys
+        ActionConfigFile.apply_config(parser, cfg, dest, value)

@@ -6,14 +6,19 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
+from vdc.methods.base.learner import Learner
 from vdc.system.files import digest, move_aside, read_json, sweep, write_json, write_link
 from vdc.system.processes import first_process
 from vdc.train.checkpoints import REACHED
+from vdc.train.run import processes_of
 
 RUNS = Path("runs")
 ABOUT = "run.json"  # what a run is, in its folder
@@ -69,6 +74,35 @@ def _real(value: Any) -> Any:
         if isinstance(value, str) and os.sep in value and os.path.exists(value)
         else value
     )
+
+
+def averaged(method: str, trainer: Any) -> dict[str, Any]:
+    """What several processes change in what a method learns, for the keys of its run; says that they do.
+
+    Methods that own classes, or choose clips, come to the same result on any number of processes; others average
+    over what each process draws.
+
+    Args:
+        method: class path.
+        trainer: its configuration.
+    """
+    cls = locate(method)
+    if not (isinstance(cls, type) and issubclass(cls, Learner)) or cls.separable:
+        return {}
+    several = processes(trainer)
+    if several:
+        rank_zero_warn(
+            f"{cls.__name__} on {several['processes']} processes averages over what each of them draws: its result "
+            "differs from that of one process, and has a folder of its own"
+        )
+    return several
+
+
+def processes(trainer: Any) -> dict[str, Any]:
+    """How many processes a trainer of some configuration runs on, for the keys of a run; nothing for one."""
+    hardware = {key: trainer[key] for key in ("accelerator", "devices", "num_nodes")}
+    world, _ = processes_of(partial(Trainer, **hardware))
+    return {} if world == 1 else {"processes": world}
 
 
 def short(name: str) -> str:

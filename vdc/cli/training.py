@@ -21,7 +21,7 @@ from vdc.train import code as coding
 from vdc.train import experts as experting
 from vdc.train import interpolator as interpolating
 from vdc.train import teacher as training
-from vdc.train.checkpoints import KnowsItsRun
+from vdc.train.checkpoints import KnowsItsRun, going_on
 
 
 @rank_zero_only
@@ -91,7 +91,8 @@ def fit(args: list[str]) -> None:
         cli.save_config(run.folder)
         say(f"run {run.folder}" + ("" if checkpoint is None else f", from {checkpoint}"))
         cli.trainer.callbacks[:0] = [KnowsItsRun(keys), Linked(run)]  # type: ignore[attr-defined]  # a list
-        cli.trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with going_on(checkpoint):
+            cli.trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     say(f"condensed set {model.out}; next: vdc evaluate --condensed {run.shown}")
 
 

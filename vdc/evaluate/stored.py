@@ -94,7 +94,7 @@ class StoredResult(Fields):
 
     method: Text
     ipc: Count | None
-    stored_ipc: Count | None = None
+    stored_ipc: Count = 1  # where it is not said, that of the whole set
     sizes: Text = "plain"
     condensed: Text | None = None
     selects: bool = False
@@ -137,6 +137,9 @@ class TeacherTest(Fields):
     top5: Finite | None
     still_top1: Finite
     videos: Count
+    steps: Size | None = None
+    final_loss: Finite | None = None
+    correct: Text | None = None
 
 
 class Recipe(Fields):
@@ -146,8 +149,8 @@ class Recipe(Fields):
     seed: Seed
 
 
-class Videos(Fields):
-    """A split."""
+class Videos(SplitInfo):
+    """A split, with its number of videos."""
 
     videos: Count
 
@@ -156,6 +159,7 @@ class Source(Fields):
     """The videos of a teacher."""
 
     train: Videos
+    test: SplitInfo | None = None
 
 
 class TestedTeacher(StoredTeacher):

@@ -101,7 +101,14 @@ def build(name: str, num_classes: int, spec: ClipSpec, **options: object) -> Vid
         raise ValueError(f"net {name} has no option {unknown[0]!r}: {allowed}")
     make = partial(maker, num_classes, **options)
     with torch.device("meta"):  # neither memory nor arithmetic until the clips are known to fit
-        net: VideoNet = make(spec=spec)
+        try:
+            net: VideoNet = make(spec=spec)
+        except (
+            TypeError,
+            AttributeError,
+            OverflowError,
+        ) as error:  # of options that are no numbers, or too large
+            raise ValueError(f"net {name} cannot be built with {options}: {error}") from error
     if not _takes(net):
         raise ValueError(_refusal(name, make, spec))
     net.to_empty(device="cpu")

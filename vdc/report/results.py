@@ -148,7 +148,7 @@ def coded_bytes(held: dict[str, Any], coded: Sequence[dict[str, Any]]) -> int | 
     if not isinstance(train, dict):
         return None
     spec, digest = held["spec"], train.get("sha256")
-    wanted = [digest, spec["stored_frames"] or spec["frames"], spec["size"], spec.get("stride")]
+    wanted = [digest, spec.get("stored_frames") or spec["frames"], spec["size"], spec.get("stride")]
     fitting = [
         one["bytes"] for one in coded if [one[k] for k in ("train", "frames", "size", "stride")] == wanted
     ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -16,6 +17,10 @@ from vdc.system.files import read_json
 from vdc.system.text import printable
 
 Made = TypeVar("Made")
+STORED = {
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool,
+}  # fmt: skip
 SHOWN = 60  # characters of a wrong value
 
 
@@ -170,6 +175,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
     for name, tensor in tensors.items():
+        if tensor.dtype not in STORED:
+            raise ValueError(f"{path}: tensor {short(name)} is of {tensor.dtype}, which no file of vdc holds")
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ValueError(f"{path}: tensor {short(name)} holds numbers that are not finite")
     return tensors

@@ -1,7 +1,11 @@
 """Checkpoints that are written whole, know their run, and say in one line why they cannot be continued from."""
 
 import io
-from collections.abc import Mapping
+import traceback
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from vdc.system.files import atomic_write
 
 RUN = "run"  # key of a checkpoint under which it says what it is of
+RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"  # where Lightning takes one over
 REACHED = {"trainer.max_steps": "global_step", "trainer.max_epochs": "epoch"}  # a run may be given more
 
 
@@ -37,6 +42,7 @@ class WholeFiles(TorchCheckpointIO):
         Raises:
             ValueError: it is damaged.
         """
+        check_sums(path)
         return _read(path)
 
 
@@ -83,8 +89,52 @@ def _read(path: str | Path, mmap: bool = False) -> Any:
     except OSError:
         raise
     except Exception as error:  # a reader of damaged bytes may raise anything
+        raise _damaged(path) from error
+
+
+def check_sums(path: str | Path) -> None:
+    """Refuse a file of which a part is not what was written: PyTorch reads it without a look at its checksums.
+
+    Raises:
+        ValueError: it is.
+    """
+    try:
+        with zipfile.ZipFile(path) as parts:
+            odd = parts.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _damaged(path) from error
+    if odd is not None:
+        raise _damaged(path)
+
+
+def _damaged(path: str | Path) -> ValueError:
+    return ValueError(f"{path} is no checkpoint, or a damaged one: remove it to begin anew, or give another")
+
+
+@contextmanager
+def going_on(path: str | None) -> Iterator[None]:
+    """Have whatever PyTorch or Lightning raises while it takes over a checkpoint name the file.
+
+    Args:
+        path: of the checkpoint; `None` where a run begins anew.
+
+    Raises:
+        ValueError: what it holds is not what a run like this one writes.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        if path is None or not any(frame.f_globals.get("__name__") == RESTORING for frame, _ in frames):
+            raise
+        if isinstance(error, ValueError):  # said on purpose
+            raise
+        told = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} is no checkpoint, or a damaged one: remove it to begin anew, or give another"
+            f"{path} is not what this run writes ({type(error).__name__}: {told}): remove it to begin anew, or give "
+            "another"
         ) from error
 
 

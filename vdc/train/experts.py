@@ -112,7 +112,8 @@ def pretrain_experts(
     if dry_run:
         print("\n".join(plan.cost()))
         return []
-    missing, running = plan.open(), Running(trainer, progress, checkpoint_every)
+    running = Running(trainer, progress, checkpoint_every)
+    missing = plan.open(running)
     for place, number in enumerate(missing, 1):
         plan.train(number, running, f"expert {number} ({place}/{len(missing)})")
     return [read_json(info_file(plan.folder, number)) for number in plan.numbers]
@@ -168,8 +169,11 @@ class Plan:
             f"free at {self.folder}: {free_bytes(self.folder) / MB:,.0f} MB",
         ]
 
-    def open(self) -> list[int]:
+    def open(self, running: Running) -> list[int]:
         """The experts to train, once the folder is known to be theirs and to have the room.
+
+        Args:
+            running: how they will be trained.
 
         Raises:
             ValueError: it holds experts of another training.
@@ -188,6 +192,7 @@ class Plan:
             "seed": self.seed,
             "batch_size": data.batch_size,
             "source": data.fingerprint(),
+            **running.several,
         }
         if first_process():
             common = describe(self.network, data.classes, self.protocol.epochs, self.precision, recipe)

@@ -53,11 +53,11 @@ def pretrain_interpolator(
         )
     data = apply_protocol(data, settled)
     module = Recovery(data.spec, settled, seed, net_options or {})
-    about = {"recipe": recipe_of(data, settled, seed), "source": data.fingerprint()}
+    running = Running(trainer, progress, checkpoint_every)
+    about = {"recipe": recipe_of(data, settled, seed), "source": data.fingerprint(), **running.several}
 
     def make(key: str) -> None:
         work = work_folder(folder, key)
-        running = Running(trainer, progress, checkpoint_every)
         seconds = running.fit_and_test(module, data, work, "pretrain interpolator")
         extra = {"error": module.errors, "seconds": round(seconds, 1), "versions": versions(), "key": key}
         if first_process():

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vdc.data import RealData
 from vdc.system.files import sweep
 from vdc.train.callbacks import Checks, EpochBar, Resumable
-from vdc.train.checkpoints import WholeFiles
+from vdc.train.checkpoints import WholeFiles, going_on
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol
 from vdc.train.recovery import Recovery
@@ -44,16 +45,25 @@ class Running:
 
     @cached_property
     def processes(self) -> int:
-        """How many train a network together; of several, says what that changes."""
-        with quiet_lightning():
-            off = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-            world = int(self.trainer(logger=False, **off).world_size)
+        """How many train a network together; of several, says what that changes.
+
+        Raises:
+            ValueError: they would be spawned, and keep what a test finds to themselves.
+        """
+        world, spawned = processes_of(self.trainer)
+        if spawned:
+            raise ValueError("processes that are spawned hand no results back: set --trainer.strategy ddp")
         if world > 1:
             rank_zero_warn(
                 f"networks are trained by {world} processes, each normalising by its share of a batch and drawing its "
                 "own dropout: results differ from those of one process, and have names of their own"
             )
         return world
+
+    @property
+    def several(self) -> dict[str, int]:
+        """What of this a trained network says: how many processes, where it is not one."""
+        return {} if self.processes == 1 else {"processes": self.processes}
 
     def fit_and_test(
         self,
@@ -95,9 +105,18 @@ class Running:
                 use_distributed_sampler=False,
             )
             resume = str(resumable.path) if resumable.path.exists() else None
-            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+            with going_on(resume):
+                trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
             trainer.test(module, datamodule=data, verbose=False)
         return resumable.seconds
+
+
+def processes_of(trainer: MakeTrainer) -> tuple[int, bool]:
+    """How many processes the trainers that `trainer` makes run on, and whether they are spawned."""
+    with quiet_lightning():
+        off = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+        made = trainer(logger=False, **off)
+    return made.world_size, isinstance(made.strategy.launcher, _MultiProcessingLauncher)
 
 
 def apply_protocol(data: RealData, protocol: Protocol) -> RealData:

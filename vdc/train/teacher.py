@@ -57,20 +57,20 @@ def pretrain(
     settled = (protocol or named("teacher")).with_labels("hard")
     data = apply_protocol(data, settled)
     module = EvalModule(net, data.num_classes, data.spec, settled, seed, net_options)
+    running = Running(trainer, progress, checkpoint_every)
     about = {
         "classes": data.classes,
         "net_options": net_options or {},
         "recipe": recipe_of(data, settled, seed),
         "source": data.fingerprint(),
+        **running.several,
     }
 
     def make(key: str) -> None:
         work = work_folder(folder, key)
         looks = look_epochs(settled.epochs) if data.splits["val"] else []
         best = KeepBest(work / BEST)
-        seconds = Running(trainer, progress, checkpoint_every).fit_and_test(
-            module, data, work, f"pretrain {net}", looks, best if looks else None
-        )
+        seconds = running.fit_and_test(module, data, work, f"pretrain {net}", looks, best if looks else None)
         found = {"validation": best.of(module.history) if looks else None, "test": module.outcome()}
         extra = {"seconds": round(seconds, 1), "versions": versions(), "key": key}
         if first_process():
