@@ -1,5 +1,6 @@
 """One folder is one run: names, links, what an earlier run leaves, and checkpoints that know their run."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -187,6 +188,27 @@ def test_a_target_that_holds_something_else_is_refused_before_the_work(capsys, h
     line = refused(capsys, fit, "--model.out", "thesis")
     assert "thesis exists and is no condensed set" in line
     assert runs() == []
+
+
+def test_a_full_disk_that_nobody_names_is_that_of_the_run(here):
+    with pytest.raises(OSError, match="No space left") as error, Run({}, here / "run").opened(goes_on=False):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as TensorBoard does
+    assert error.value.filename == str(here / "run")
+
+
+def test_a_full_disk_leaves_the_older_config(here, monkeypatch):
+    command = Fit(["--config", "random_toy.yaml", *flags()], "vdc fit", "")
+    command.save_config(here)
+    held = (here / "config.yaml").read_text()
+
+    def full(config, path, **options):
+        Path(path).write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command.parser, "save", full)
+    with pytest.raises(OSError, match=r"config\.yaml"):
+        command.save_config(here)
+    assert (here / "config.yaml").read_text() == held
 
 
 def test_a_run_is_written_by_one_process(capsys):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -130,6 +132,30 @@ def test_what_a_killed_run_left_is_finished(root, tmp_path):
     assert not list(out.glob(".*"))
     assert sorted(times(out)) == ["walk/three.mp4", "wave/one.mp4", "wave/two.mp4"]
     assert run(root, out)["kept"] == 3
+
+
+def test_a_full_disk_names_the_journal(root, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vdc.data.prepare._run", full)
+    with pytest.raises(OSError, match=r"prepare\.jsonl"):
+        run(root, tmp_path / "out")
+
+
+def test_lists_are_copied_whole_or_not_at_all(root, tmp_path, monkeypatch):
+    run(root, tmp_path / "out")
+    held = {path: path.read_text() for path in (tmp_path / "out").rglob("*.txt")}
+    assert held
+
+    def full(source, target):
+        Path(target).write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vdc.data.prepared_lists.shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(root, tmp_path / "out")
+    assert {path: path.read_text() for path in held} == held
 
 
 def test_a_run_killed_in_the_middle_goes_on(tmp_path):

@@ -24,6 +24,7 @@ from vdc.methods import Condenser
 from vdc.methods.base.multisize import MatchPrefixes
 from vdc.methods.base.prefixes import MultiSize
 from vdc.methods.base.preview import Preview
+from vdc.system.files import atomic_write
 from vdc.system.overlays import first_asked, with_overlays
 from vdc.train import experts as experting
 from vdc.train import teacher as training
@@ -142,8 +143,8 @@ class Command(LightningCLI):
     @rank_zero_only
     def save_config(self, folder: str | Path) -> None:
         """Write the configuration into a run folder, from which it can be run again."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.given, str(Path(folder) / "config.yaml"), skip_none=False, overwrite=True)
+        with atomic_write(Path(folder) / "config.yaml") as temporary:
+            self.parser.save(self.given, str(temporary), skip_none=False, overwrite=True)
 
 
 class Fit(Command):

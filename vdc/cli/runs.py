@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vdc.methods.base.learner import Learner
-from vdc.system.files import digest, move_aside, read_json, sweep, write_json, write_link
+from vdc.system.files import digest, disk_error, move_aside, read_json, sweep, write_json, write_link
 from vdc.system.processes import first_process
 from vdc.train.checkpoints import REACHED
 from vdc.train.run import processes_of
@@ -200,7 +200,14 @@ class Run:
             if not goes_on:
                 move_aside(*(path for pattern in OWN for path in sorted(self.folder.glob(pattern))))
             write_json(self.folder / ABOUT, {"keys": self.keys})
-            yield
+            try:
+                yield
+            except OSError as error:
+                if error.filename is not None or (number := disk_error(error)) is None:
+                    raise
+                raise OSError(
+                    number, os.strerror(number), str(self.folder)
+                ) from error  # TensorBoard names no file
 
     def enter(self) -> None:
         """Say in the folder what run it is of; where it was another's, that one's configuration moves aside."""

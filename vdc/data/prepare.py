@@ -23,7 +23,7 @@ from vdc.data.prepared_lists import LISTS, account, copies, copy_lists, describe
 from vdc.data.readers.base import BadVideo
 from vdc.data.readers.container import orientation, upright
 from vdc.data.readers.pyav import VideoFile
-from vdc.system.files import atomic_write, sweep, write_json
+from vdc.system.files import atomic_write, disk_errors, sweep, write_json
 from vdc.system.mp4 import encode
 from vdc.system.text import printable
 
@@ -272,7 +272,7 @@ def _write(
 ) -> list[dict[str, str]]:
     """Write videos and journal each that is done; those that could not be read, with the reason."""
     failed = []
-    with path.open("a", encoding="utf-8") as journal:
+    with disk_errors(path), path.open("a", encoding="utf-8") as journal:
         journal.write(
             "\n" + json.dumps({"settings": settings._asdict()}) + "\n"
         )  # a killed run left half a line

@@ -12,6 +12,7 @@ from vdc.data.formats import read_entries
 from vdc.data.index import on_disk
 from vdc.data.lists import Entry
 from vdc.data.tables import Source
+from vdc.system.files import atomic_write
 from vdc.system.text import printable
 
 LISTS = frozenset((".txt", ".csv", ".tsv", ".json", ".list", ".lst"))
@@ -36,8 +37,8 @@ def copies(lists: Sequence[Path], root: Path, out: Path) -> dict[Path, Path]:
 def copy_lists(targets: Mapping[Path, Path]) -> None:
     """Copy list files unchanged."""
     for path, target in targets.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        with atomic_write(target) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 def account(copied: Sequence[Path], out: Path, failed: Mapping[str, str]) -> list[dict[str, Any]]:
