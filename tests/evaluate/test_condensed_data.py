@@ -9,9 +9,9 @@ import torch
 from tests.small import SPEC, K, make_set
 from vdc.condensed.format import load, replace_labels
 from vdc.condensed.labels import Labels, Views
+from vdc.condensed.views import draw_view, stored_view
 from vdc.evaluate.condensed_data import CondensedData, ResidentLoader, epoch_batches
 from vdc.evaluate.relabel import relabel
-from vdc.evaluate.views import draw_view, stored_view
 from vdc.nets import load_teacher
 from vdc.ops.augment import resized_crop
 from vdc.ops.rng import generator

@@ -11,8 +11,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from vdc.condensed.format import load
+from vdc.condensed.views import Geometry, dense, diff_augmented, draw_view, look, stored_view
 from vdc.data import RealData
-from vdc.evaluate.views import Geometry, dense, diff_augmented, draw_view, look, stored_view
 from vdc.nets.base import in_parts
 from vdc.nets.interpolator import interpolator_of
 from vdc.nets.teacher import load_teacher

@@ -24,7 +24,7 @@ from vdc.train.run import MakeTrainer, Running, apply_protocol
 
 
 def evaluate(
-    condensed: str,
+    condensed: str | Path,
     data: RealData,
     students: Sequence[str] = ("minic3d",),
     seeds: Sequence[int] = (0, 1, 2),
@@ -69,7 +69,7 @@ def evaluate(
         FileNotFoundError: no set or teacher.
     """
     running = Running(trainer, progress, checkpoint_every)
-    condensed_data = CondensedData(condensed, protocol or Protocol(), data, ipc, teacher)
+    condensed_data = CondensedData(str(condensed), protocol or Protocol(), data, ipc, teacher)
     check_match(condensed_data.set, data)
     condensed_data.real = data.with_(test_passes=condensed_data.protocol.test_passes)
     folder = Path(out) if out else condensed_data.set.path / "evaluations"

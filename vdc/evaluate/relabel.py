@@ -14,7 +14,7 @@ from vdc.condensed.format import load, replace_labels
 from vdc.condensed.labels import Labels, Views
 from vdc.condensed.manifest import LABELS, CondensedSet
 from vdc.condensed.memory import Memory
-from vdc.evaluate.views import Geometry, look, stored_view
+from vdc.condensed.views import Geometry, look, stored_view
 from vdc.nets.base import in_parts
 from vdc.nets.interpolator import Interpolator, interpolator_of
 from vdc.nets.teacher import Teacher, load_teacher

@@ -2,7 +2,7 @@
 
 import torch
 
-from vdc.evaluate.views import dense
+from vdc.condensed.views import dense
 
 
 def test_dense_fills_the_rest_with_the_lowest_stored():
