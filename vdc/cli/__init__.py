@@ -40,6 +40,7 @@ COMMANDS = {
     "study": Command("vdc.cli.study", "run"),
     "relabel": Command("vdc.evaluate.relabel", "relabel", {}),
     "report": Command("vdc.report.report", "report", {"positional": "dirs", "nargs": "*", "pair": "paired"}),
+    "leaderboard": Command("vdc.report.leaderboard", "leaderboard", {"positional": "dirs", "nargs": "+"}),
     "prepare": Command("vdc.data.prepare", "prepare", {}),
     "doctor": Command("vdc.cli.doctor", "doctor", {"positional": "path"}),
     "show": Command("vdc.condensed.describe", "show", {"positional": "condensed"}),
@@ -67,7 +68,7 @@ def summary(command: Command) -> str:
 
 def usage() -> str:
     """All commands, each with the first line of its docstring."""
-    lines = [f"  {name:<10} {summary(command)}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<11} {summary(command)}" for name, command in COMMANDS.items()]
     configs = "Configs are found by path, in ./configs, or among those shipped: --config rded_toy.yaml"
     codes = (
         "Exit codes: 0 done, 1 the machine could not (a full disk) or a bug, 2 wrong input, 130 and 143 stopped by\n"

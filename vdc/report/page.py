@@ -105,14 +105,14 @@ def write_page(
     return Path(out)
 
 
-def template() -> Any:
-    """The page's template."""
+def template(name: str = "page.html.j2") -> Any:
+    """A page's template."""
     environment = Environment(
         loader=PackageLoader("vdc.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["size"] = size
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 def vega() -> str:
