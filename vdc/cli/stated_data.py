@@ -14,7 +14,7 @@ from vdc.data import RealData
 from vdc.data.toy import ToyData
 from vdc.system.schema import short
 
-READ = {f"{prefix}{cls.__name__}": cls for cls in (RealData, ToyData) for prefix in ("", "vdc.data.")}
+READ = {f"{prefix}{cls.__name__}": cls for cls in (RealData, ToyData) for prefix in ("", "vdc.", "vdc.data.")}
 TOY = ("train_videos", "test_videos", "video_seed")  # what makes the toy videos, of no use to what is there
 
 
