@@ -25,7 +25,7 @@ from vdc.system.schema import Digest, Fields, plain_file, read_fields, read_tens
 
 INFO, WEIGHTS = "code.json", "code.safetensors"
 FORMAT = 1
-BANDS, LOW = 16, 16  # what is best for sets of tens to hundreds of clips: docs/results/coded.md
+BANDS, LOW = 16, 16  # a decoder of a few kB: hundreds of clips have room for a larger one
 STEPS = 8  # of a deviation, stored as its logarithm: an eighth of an octave each
 LOWEST = -16  # octaves: the smallest deviation told from 0, in grey levels
 
