@@ -1,5 +1,6 @@
 import io
 import json
+import tarfile
 
 import av
 import numpy as np
@@ -12,6 +13,9 @@ from tests.condensed.conftest import K, make_labels, make_set, stored_frames
 from vdc.condensed.export import export, folder_names
 from vdc.condensed.format import load
 from vdc.condensed.preview import STRIP, contact_sheet, enlarge, grid, write_gif
+from vdc.data import RealData
+from vdc.data.readers.folder import FrameFolder
+from vdc.spec import ClipSpec
 
 
 def decode(path):
@@ -103,3 +107,39 @@ def test_a_filled_folder_is_not_exported_to(folder):
     with pytest.raises(ValueError, match="exists and is not an empty folder"):
         exported(folder, folder)
     assert load(folder).num_classes == K
+
+
+def test_frames_are_read_back_by_mmaction2s_list(folder, tmp_path):
+    """By our reader of its rawframe lists, which are `path frames label`."""
+    out = export(load(folder), tmp_path / "out", format="frames")
+    lines = (out / "list.txt").read_text().splitlines()
+    assert lines[0] == "a/000 4 0"
+    read = RealData(str(out), "list.txt", "list.txt", spec=ClipSpec(frames=4, size=12, stride=1))
+    assert [video.frames for video in read.splits["train"]] == [4] * 6
+    assert read.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    for line, frames in zip(lines, stored_frames(), strict=True):
+        shown = FrameFolder(str(out / line.split()[0])).get(range(4))
+        assert np.abs(shown.numpy().astype(int) - frames.numpy()).mean() < 8
+
+
+def test_a_tar_holds_samples_as_webdataset_names_them(folder, tmp_path):
+    """Read as its specification says: files of one stem, one after the other, are one sample."""
+    out = export(load(folder), tmp_path / "out", format="webdataset")
+    samples = {}
+    with tarfile.open(out / "clips.tar") as tar:
+        names = tar.getnames()
+        for member in tar:
+            stem, _, kind = member.name.partition(".")
+            samples.setdefault(stem, {})[kind] = tar.extractfile(member).read()
+    assert [name.partition(".")[0] for name in names[::2]] == list(samples)
+    assert [int(sample["cls"]) for sample in samples.values()] == [0, 0, 1, 1, 2, 2]
+    for sample, frames in zip(samples.values(), stored_frames(), strict=True):
+        with av.open(io.BytesIO(sample["mp4"])) as film:
+            shown = np.stack([f.to_ndarray(format="rgb24") for f in film.decode(video=0)])
+        assert np.abs(shown.astype(int) - frames.numpy()).mean() < 4
+    assert sorted(p.name for p in out.iterdir()) == [
+        "classes.txt",
+        "clips.tar",
+        "labels.safetensors",
+        "list.txt",
+    ]

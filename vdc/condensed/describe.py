@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
+from vdc.condensed.export import Format
 from vdc.condensed.export import export as write_videos
 from vdc.condensed.format import load
 from vdc.system.text import plain, printable
@@ -39,18 +40,20 @@ def show(condensed: str) -> None:
     Console().print(table)
 
 
-def export(condensed: str, out: str, ipc: int | None = None) -> None:
-    """Write a condensed set as mp4 files and a `path label` list, for other toolkits.
+def export(condensed: str, out: str, ipc: int | None = None, format: Format = "videos") -> None:
+    """Write a condensed set as mp4 files and a `path label` list, for other toolkits; or as JPEG folders, or a tar.
 
     Args:
         condensed: folder of the set.
         out: a new or empty folder.
         ipc: items per class; all of them where not given.
+        format: `videos`; `frames`: folders of JPEG files with a list of `path frames label`, as mmaction2 reads raw
+            frames; `webdataset`: `clips.tar` of `000000.mp4` and `000000.cls`.
     """
     stored = load(condensed, ipc)
-    written = write_videos(stored, out)
+    written = write_videos(stored, out, format=format)
     files = sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
     print(
-        f"videos, list.txt and classes.txt in {printable(out)}: {files:,} bytes; the set itself stores "
+        f"{format}, list.txt and classes.txt in {printable(out)}: {files:,} bytes; the set itself stores "
         f"{sum(stored.nbytes.values()):,}",
     )

@@ -1,11 +1,16 @@
-"""What other toolkits read: mp4 files with a `path label` list."""
+"""What other toolkits read: mp4 files or JPEG folders with a list, or a WebDataset tar."""
 
 import json
 import re
+import tarfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
+from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
 from vdc.condensed.manifest import CondensedSet
 from vdc.condensed.preview import FPS
@@ -13,6 +18,8 @@ from vdc.ops.pixels import to_frames
 from vdc.system.files import fresh_dir
 from vdc.system.mp4 import write_mp4
 from vdc.system.text import printable
+
+Format = Literal["videos", "frames", "webdataset"]
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
@@ -28,17 +35,24 @@ def export(
     condensed: CondensedSet,
     out: str | Path,
     ipc: int | None = None,
+    format: Format = "videos",
 ) -> Path:
-    """Write a condensed set as videos for other toolkits.
+    """Write a condensed set for other toolkits.
 
-    `<class>/<item>.mp4` (or `<item>-<variant>.mp4`), `list.txt` of `path label`, `classes.txt`, and soft
-    labels, if any, as `labels.safetensors` in the order of the list. Written whole or not at all. The videos
-    are near-lossless H.264: 4:4:4, because learnt clips are noise in colour and 4:2:0 would cost them 28 dB.
+    `<class>/<item>.mp4` (or `<item>-<variant>.mp4`), `list.txt` of `path label`, which is mmaction2's annotation
+    of a VideoDataset, `classes.txt`, and soft labels, if any, as `labels.safetensors` in the order of the list.
+    Written whole or not at all. The videos are near-lossless H.264: 4:4:4, because learnt clips are noise in colour
+    and 4:2:0 would cost them 28 dB.
+
+    `frames` writes folders `<class>/<item>/img_00001.jpg`, ... (quality 95, 4:4:4) and a list of `path frames label`,
+    which is mmaction2's of a RawframeDataset. `webdataset` packs the videos of `list.txt` into `clips.tar`, samples
+    `000000.mp4`, `000000.cls`, in the order of the list.
 
     Args:
         condensed: the set.
         out: a new or empty folder.
         ipc: items per class; all of them where not given.
+        format: see above.
 
     Raises:
         ValueError: `out` is not empty, or `ipc` is more than the set holds.
@@ -56,14 +70,41 @@ def export(
             for i, row in enumerate(rows[label * per_class : (label + 1) * per_class]):
                 clip = f"{i // per_item:03d}" + (f"_{i % per_item}" if per_item > 1 else "")
                 for number, film in enumerate(to_frames(memory.render(row.repeat(variants))[0])):
-                    path = f"{name}/{clip}" + (f"-{number}" if variants > 1 else "") + ".mp4"
-                    write_mp4(folder / path, film, FPS, 4, "yuv444p")
-                    lines.append(f"{path} {label}\n")
+                    path = f"{name}/{clip}" + (f"-{number}" if variants > 1 else "")
+                    if format == "frames":
+                        write_frames(folder / path, film)
+                        lines.append(f"{path} {len(film)} {label}\n")
+                    else:
+                        write_mp4(folder / f"{path}.mp4", film, FPS, 4, "yuv444p")
+                        lines.append(f"{path}.mp4 {label}\n")
         (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
         (folder / "classes.txt").write_text(
             "".join(f"{printable(name)}\n" for name in condensed.classes), encoding="utf-8"
         )
+        if format == "webdataset":
+            pack(folder, lines)
         labels = condensed.labels.prefix(rows.repeat_interleave(variants))
         if labels.kind != "hard":
             save_file(labels.tensors(), folder / "labels.safetensors", {"labels": json.dumps(labels.info())})
     return out
+
+
+def write_frames(folder: Path, film: Tensor) -> None:
+    """Write a clip (T, H, W, C) uint8 as numbered JPEG files, from 1."""
+    folder.mkdir()
+    for number, frame in enumerate(film.numpy(), 1):
+        Image.fromarray(frame).save(folder / f"img_{number:05d}.jpg", quality=95, subsampling=0)
+
+
+def pack(folder: Path, lines: Sequence[str]) -> None:
+    """Move the videos of a list into `clips.tar`, with their classes: samples as WebDataset names them."""
+    with tarfile.open(folder / "clips.tar", "w") as tar:
+        for number, line in enumerate(lines):
+            path, label = line.rsplit(maxsplit=1)
+            sample = tarfile.TarInfo(f"{number:06d}.cls")
+            sample.size = len(label)
+            tar.add(folder / path, f"{number:06d}.mp4")
+            tar.addfile(sample, BytesIO(label.encode()))
+            (folder / path).unlink()
+    for place in {folder / line.partition("/")[0] for line in lines}:
+        place.rmdir()
