@@ -15,8 +15,8 @@ $(READY): pyproject.toml
 	$(BIN)/pip install -q -e '.[dev]'
 	touch $@
 
-demo: $(READY) ## set up, then condense and evaluate the built-in toy videos (about 10 minutes on 2 cores)
-	PATH="$(abspath $(BIN)):$$PATH" bash tools/demo.sh
+demo: $(READY) ## set up, then condense and evaluate the built-in toy videos (about 5 minutes on 2 cores)
+	OMP_NUM_THREADS=1 $(BIN)/vdc study demo --jobs 2
 
 test: $(READY) ## set up, then run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu"

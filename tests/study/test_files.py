@@ -106,7 +106,21 @@ def test_commands_of_every_study_parse(path):
 
 def test_a_list_is_a_script(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    main(["study", "demo", "--list", "--cells", "rded", "--data.root", "here", "--out", "there"])
+    main(
+        [
+            "study",
+            "demo",
+            "--list",
+            "--cells",
+            "herding",
+            "--sets",
+            "1",
+            "--data.root",
+            "here",
+            "--out",
+            "there",
+        ]
+    )
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split()[:2] for line in lines[::2]] == [["#", "missing:"]] * 3 + [["vdc", "report"]]
     assert [line.split()[1] for line in lines[1::2]] == ["pretrain", "fit", "evaluate"]
@@ -125,7 +139,7 @@ def refused(capsys, *args):
     ("args", "told"),
     [
         (["dmo"], "'dmo'"),
-        (["demo", "--cells", "rde"], "no cell 'rde'; did you mean 'rded'"),
+        (["demo", "--cells", "herdin"], "no cell 'herdin'; did you mean 'herding'"),
         (["videodc_table6", "--variant", "shrt"], "no variant 'shrt'; did you mean 'short'"),
         (["demo", "--list", "--fit.model.icp", "3"], "did you mean 'ipc'"),
         (["demo", "--list", "--fit.model.ipc"], "fit.model.ipc needs a value"),

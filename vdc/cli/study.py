@@ -156,7 +156,7 @@ def show(made: Plan, found: list[Row], outcomes: dict[str, Outcome], folder: Pat
     for row in found:
         if row.reason:
             console.print(f"{row.cell.name}: {row.reason}", markup=False, highlight=False)
-    print(f"table and plot: {folder}")
+    print(f"table, plot and page: {folder}, {folder / 'page.html'}")
     if any(outcome.state == "failed" for outcome in outcomes.values()):
         raise SystemExit(1)
 

@@ -114,7 +114,7 @@ def plan(
             except ValueError as error:
                 raise ValueError(f"cell {Cell(values, '').name}: {error}") from error
         score = next((rule.score for rule in reversed(rules) if rule.score), study.table.score)
-        found.append(Cell(values, score, tuple(runs)))
+        found.append(Cell(values, score, tuple(dict.fromkeys(runs))))  # of the full data no start is another
     return Plan(study, tuple(found), steps, report_of(study, found[0].values, extra or {}, steps))
 
 
