@@ -1,6 +1,7 @@
 """The commands: every shipped config, the chain on tiny toy videos, resuming after a kill, refusals."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_info
 
 from tests.codes import make_code
 from tests.commands import SMALL, refused, toy_args
-from vdc.cli import COMMANDS, main
+from vdc.cli import COMMANDS, main, quiet
 from vdc.cli.commands import Evaluate, Fit, Pretrain
 from vdc.cli.configs import find_config
 from vdc.condensed.format import load
@@ -473,3 +476,21 @@ def test_classes_can_be_named_without_their_module(world):
         more = ["--model.teacher", "x"] if method is RDED else []
         made = Fit(["--model", method.__name__, *more, "--data", "ToyData", *toy_args()], "vdc", "")
         assert type(made.model) is method
+
+
+def test_lightning_says_only_what_tells_something():
+    said = []
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger.addHandler(handler)
+    try:
+        quiet()
+        quiet()  # a second command of the process
+        seed_everything(0)
+        Trainer(accelerator="cpu", max_steps=1)
+        rank_zero_info("the disk is nearly full")
+    finally:
+        logger.removeHandler(handler)
+    assert said == ["the disk is nearly full"]
+    assert len(logger.filters) == 1

@@ -2,6 +2,7 @@
 
 import ast
 import gc
+import logging
 import os
 import sys
 import warnings
@@ -54,7 +55,15 @@ IGNORED = (
     "The number of training batches",  # sets are tiny
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning 2.6
     r"``ArgumentParser.add_instantiator`` was deprecated",  # of Lightning, by jsonargparse
+    "`max_epochs` was not set",  # methods say how many steps they take
 )
+UNSAID = (
+    "GPU available: False",
+    "TPU available: False",
+    "💡 Tip",
+    "Seed set to",
+    "`Trainer.fit` stopped",
+)  # by Lightning
 
 
 def summary(command: Command) -> str:
@@ -126,6 +135,18 @@ def run(name: str, args: list[str]) -> None:
     import_module("vdc.cli.signatures").call(function, args, **command.options)
 
 
+def quiet() -> None:
+    """Keep what tells nobody anything from the terminal."""
+    for message in IGNORED:
+        warnings.filterwarnings("ignore", f".*{message}")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_saying)  # of all of Lightning
+
+
+def worth_saying(record: logging.LogRecord) -> bool:
+    """Whether a message is no advertisement, nor what every run would say."""
+    return not record.getMessage().startswith(UNSAID)
+
+
 def main(args: list[str] | None = None) -> None:
     """Run one command; what stops it is one line, and its kind the exit code (see `usage`).
 
@@ -143,8 +164,7 @@ def main(args: list[str] | None = None) -> None:
     if name == "--version":
         print(f"vdc {vdc.__version__}")
         return
-    for message in IGNORED:
-        warnings.filterwarnings("ignore", f".*{message}")
+    quiet()
     if "" not in sys.path:  # classes of one's own, `--model mine.MeanColour`, lie where the command is called
         sys.path.append("")
     try:
