@@ -54,9 +54,9 @@ def spelled(name: str, value: Any) -> str:
 
 
 def fit_command(shown: Shown) -> tuple[str, str]:
-    """The command that condenses again, and the configuration it reads, if the set knows it."""
+    """The command that condenses again, and the configuration it reads, if a command made the set, and it knows it."""
     config = shown.manifest["config"]
-    if not config:
+    if not config or "python" in config:
         return "", ""
     return "vdc fit --config config.json", json.dumps(config, indent=1)
 
