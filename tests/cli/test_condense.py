@@ -1,7 +1,9 @@
 """`vdc condense`: from a folder of videos to a page, and what it refuses."""
 
+import math
 import shutil
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -135,12 +137,29 @@ def test_the_study_fits_the_minutes_and_can_be_run(made, tmp_path):
     assert least.epochs == least.full_epochs == 1
     assert least.seconds > 6  # more than was asked for, and said
     assert short.seconds <= 300
-    assert (short.students, ample.epochs, ample.steps) == (3, 150, 200)
+    assert (short.students, short.factor, ample.epochs, ample.steps) == (3, 1, 150, 200)
     file = tmp_path / "study.yaml"
     file.write_text(study_text(settled, short, "x", ["two", "lines"]))
     found_plan = plan(load(file))
     assert [cell.name for cell in found_plan.cells] == ["random", "dm", "full"]
     assert [step.command for step in found_plan.steps.values()].count("evaluate") == 3
+
+
+def test_items_hold_four_clips_where_classes_have_as_many_videos(made, tmp_path):
+    found, settled = examine(str(made)), settle(examine(str(made)), tmp_path)
+    many = replace(settled, counts=[8, 20])
+    spec = clip_spec(found)
+    assert [choose(found, many, spec, ipc, 60, 0.016, 1.0).factor for ipc in (1, 2, 3)] == [2, 2, 1]
+    chosen = choose(found, many, spec, 1, 60, 0.016, 1.0)
+    assert chosen.set_bytes == 2 * item_bytes(spec)
+    assert chosen.epochs == math.ceil(75 * 5 / 4)
+    file = tmp_path / "study.yaml"
+    file.write_text(study_text(many, chosen, "x", []))
+    steps = plan(load(file)).steps.values()
+    sets = {step.name: step for step in steps if step.command == "fit"}
+    assert [step.settings["model.memory"] for step in sets.values()] == ["MultiFormation"] * 2
+    random, dm = sets  # one starts from the other
+    assert sets[dm].settings["model.init"] == f"@{random}"
 
 
 @pytest.mark.slow

@@ -175,7 +175,12 @@ def plan_lines(chosen: Choice, per_clip: float, minutes: float) -> list[str]:
     spec, own = chosen.spec, chosen.seconds / 60
     lines = [
         f"clips: {spec.frames} frames of {spec.size} px, stride {spec.stride}; {chosen.ipc} items per class, "
-        f"{chosen.set_bytes / 1e6:.2f} MB",
+        f"{chosen.set_bytes / 1e6:.2f} MB"
+        + (
+            f", each of {chosen.factor**2} clips of a {chosen.factor**2}th of the pixels"
+            if chosen.factor > 1
+            else ""
+        ),
         f"{METHOD.upper()}: {chosen.steps} steps; {chosen.students} students on each set, {chosen.epochs} epochs, on "
         f"all videos {chosen.full_epochs}",
         f"expected: {own:.1f} minutes ({1000 * per_clip:.1f} ms a clip, measured now on "
