@@ -153,6 +153,8 @@ def test_items_hold_four_clips_where_classes_have_as_many_videos(made, tmp_path)
     chosen = choose(found, many, spec, 1, 60, 0.016, 1.0)
     assert chosen.set_bytes == 2 * item_bytes(spec)
     assert chosen.epochs == math.ceil(75 * 5 / 4)
+    assert chosen.learns
+    assert not choose(found, many, spec, 2, 3, 0.1, 1.0).learns
     file = tmp_path / "study.yaml"
     file.write_text(study_text(many, chosen, "x", []))
     steps = plan(load(file)).steps.values()

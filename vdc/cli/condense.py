@@ -143,6 +143,9 @@ def prepare(
         number = items(settled, spec, ipc, budget)
         per_clip = seconds_per_clip(spec, len(settled.classes))
         chosen = choose(found, settled, spec, number, minutes, per_clip, looking)
+        while ipc is None and budget is None and number > 1 and not chosen.learns:
+            number -= 1  # fewer items that are learnt are worth more than many that are not
+            chosen = choose(found, settled, spec, number, minutes, per_clip, looking)
         needed = ROOM + COPIES * chosen.set_bytes
         if free < needed:
             raise OSError(f"{place}: {free / 1e6:.0f} MB are free, and {needed / 1e6:.0f} MB are needed")

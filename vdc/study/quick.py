@@ -59,6 +59,16 @@ class Choice:
     memory: int
     set_bytes: int
 
+    @property
+    def learns(self) -> bool:
+        """Whether the minutes leave students on condensed sets half of the epochs that they learn in."""
+        return 2 * self.epochs >= most_epochs(self.factor**2 * self.ipc)
+
+
+def most_epochs(clips: int) -> int:
+    """Epochs of students on so many clips per class, after which they learn little more."""
+    return math.ceil(75 * (1 + clips) / clips)
+
 
 def clip_spec(found: Diagnosis) -> ClipSpec:
     """Shapes of clips: size so that no frame is enlarged, stride so that eight frames span most videos."""
@@ -144,9 +154,7 @@ def choose(
     factor = PACK if min(settled.counts) >= PACK**2 * ipc else 1
     each = factor**2 * ipc
     stored = classes * each
-    epochs = _fitting(
-        left * SHARES["sets"], 2 * students * stored * per_clip, math.ceil(75 * (1 + each) / each)
-    )
+    epochs = _fitting(left * SHARES["sets"], 2 * students * stored * per_clip, most_epochs(each))
     one_step = classes * (per_class * TEST + each) * per_clip
     steps = max(LEAST_STEPS, _fitting(left * SHARES[METHOD], one_step, MOST_STEPS))
     one_epoch = students * trains * per_clip
