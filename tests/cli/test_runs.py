@@ -257,10 +257,22 @@ def test_a_config_that_cannot_be_read_is_named(held, words, capsys, here):
         assert words in capsys.readouterr().err
 
 
-def test_abbreviated_keys_are_refused(capsys):
+def test_abbreviated_keys_are_refused(capsys, here):
     line = refused(capsys, fit, "--data.spec.strid", "3")
     assert "strid" in line
     assert "did you mean 'stride'" in line
+    assert ".yaml" not in line  # a flag said it, no file
+    (here / "odd.yaml").write_text("data:\n  class_path: ToyData\n  init_args:\n    spec:\n      strid: 3\n")
+    assert "odd.yaml, line 5: " in refused(capsys, fit, "--config", "odd.yaml")
+
+
+def test_a_size_that_no_machine_has_is_no_traceback(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", "random_toy.yaml", *flags(), "--model.ipc", str(10**9)])
+    assert stop.value.code == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: not enough memory: ")
+    assert "fewer items (ipc)" in line
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """What is free: of the machine, within a container's limit, shared by processes."""
 
+import pytest
+import torch
+
 from vdc.system import memory
-from vdc.system.memory import free_memory
+from vdc.system.memory import free_memory, memory_error
 
 
 def test_free_memory_is_positive_and_below_that_of_the_container(tmp_path, monkeypatch):
@@ -23,3 +26,14 @@ def test_where_the_kernel_says_nothing_half_of_the_memory_counts(tmp_path, monke
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
     monkeypatch.setattr(memory.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}.__getitem__)
     assert free_memory() == 2048000
+
+
+def test_what_torch_says_of_short_memory_becomes_a_remedy():
+    with pytest.raises(RuntimeError) as short:
+        torch.empty(2**60, dtype=torch.uint8)
+    wrapped = ValueError("a parser's")
+    wrapped.__cause__ = short.value
+    for error in (short.value, wrapped):
+        assert "1073741824.0 GiB asked for" in str(memory_error(error))
+    assert "smaller batch" in str(memory_error(torch.OutOfMemoryError("CUDA out of memory")))
+    assert memory_error(ValueError("else")) is None

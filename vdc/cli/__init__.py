@@ -176,12 +176,22 @@ def main(args: list[str] | None = None) -> None:
     except Exception as error:
         ours = isinstance(error, (ArgumentError, ValueError, OSError))
         # the latter is Lightning's, which may not be imported yet
-        if not ours and type(error).__name__ != "MisconfigurationException":
+        short = memory_short(error)
+        if not (ours or short) and type(error).__name__ != "MisconfigurationException":
             raise
         if os.environ.get("JSONARGPARSE_DEBUG"):  # the parser's own switch for tracebacks
             raise
-        print(f"error: {said(error, rest)}", file=sys.stderr)
-        raise SystemExit(2 if disk_error(error) is None else 1) from None
+        print(f"error: {short or said(error, rest)}", file=sys.stderr)
+        raise SystemExit(1 if short or disk_error(error) is not None else 2) from None
+
+
+def memory_short(error: Exception) -> str | None:
+    """What to say where memory is short; it takes torch to tell, and without it none was used up."""
+    if "torch" not in sys.modules:
+        return None
+    from vdc.system.memory import memory_error
+
+    return memory_error(error)
 
 
 def said(error: Exception, args: list[str]) -> str:

@@ -96,7 +96,7 @@ def explain(error: BaseException, place: Callable[[str], str] = lambda key: "") 
     wrong = WRONG_NAME.search(message)
     keys = [
         *re.findall(r'[Pp]arser key "([^"]+)"', message),
-        *([wrong["key"]] if wrong and wrong["key"] else []),
+        *(key for key in ((wrong["key"], (wrong["flag"] or "").partition("=")[0]) if wrong else ()) if key),
     ]
     message = (place(keys[-1]) if keys else "") + message
     if wrong is None:

@@ -1,6 +1,7 @@
 """Memory of the machine: what is free, and what a piece of work takes, measured by doing it once."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,20 @@ def free_memory(device: torch.device = HOST, sharing: int = 1) -> int:
         used = int((GROUP / "memory.current").read_text()) - int(stat["inactive_file"])
         free = min(free, int(limit) - used)
     return max(free, 0) // sharing
+
+
+def memory_error(error: BaseException | None) -> str | None:
+    """What to say where memory is short behind an error; `None` of other errors."""
+    while error is not None:
+        told = re.search(r"you tried to allocate (\d+) bytes", str(error))  # as torch says it of the host
+        if told is not None or isinstance(error, MemoryError | torch.OutOfMemoryError):
+            asked = "" if told is None else f": {int(told[1]) / 2**30:.1f} GiB asked for at once"
+            free = f"{free_memory() / 2**30:.1f} GiB are free on this machine"
+            where = "" if isinstance(error, torch.OutOfMemoryError) else f"; {free}"
+            less = "fewer items (ipc), smaller clips or a smaller batch need less"
+            return f"not enough memory{asked}{where}; {less}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def saved_bytes(work: Callable[[], object], own: Iterable[Tensor] = ()) -> int:
