@@ -19,7 +19,7 @@ class Tiny(VideoNet):
         self.dropout, self.fc = nn.Dropout(dropout), nn.Linear(6, num_classes)
 
     def maps(self, x):
-        return self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x))))).relu()
+        return self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(self.entry(x)))))).relu()
 
     def pool(self, maps):
         return maps.mean((2, 3, 4))

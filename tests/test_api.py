@@ -15,7 +15,8 @@ METHODS = {
 }  # fmt: skip
 OTHERS = {
     "ClipSpec", "Coded", "CondensedClips", "MultiFormation", "Pixels", "Protocol", "RealData", "StaticDynamic",
-    "ToyData", "__version__", "condense", "evaluate", "evaluate_full", "load", "pretrain", "relabel", "report",
+    "ToyData", "Weights", "__version__", "condense", "evaluate", "evaluate_full", "load", "pretrain", "relabel",
+    "report",
 }  # fmt: skip
 
 

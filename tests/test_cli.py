@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -494,3 +495,19 @@ def test_lightning_says_only_what_tells_something():
         logger.removeHandler(handler)
     assert said == ["the disk is nearly full"]
     assert len(logger.filters) == 1
+
+
+def test_weights_are_refused_in_one_line(here, tmp_path, capsys):
+    for flags, told in (
+        (["--freeze"], "--freeze and --normalisation say what to do with --weights: give these"),
+        (
+            ["--weights", str(tmp_path / "w.pth")],
+            f"--weights {tmp_path}/w.pth: no such file, nor folder of a teacher",
+        ),
+        (["--weights", "torchvision:r3d_18"], "is of net r3d_18, not of minic3d"),
+        (["--weights", "x.pth", "--experts", "2"], "--weights are for teachers: experts"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["pretrain", "--config", "teacher_toy.yaml", "--out", str(tmp_path / "out"), *flags])
+        assert stop.value.code == 2
+        assert re.search(told, capsys.readouterr().err.splitlines()[-1])

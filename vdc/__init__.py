@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         StaticDC,
     )
     from vdc.methods.condense import condense
+    from vdc.nets.weights import Weights
     from vdc.report.report import report
     from vdc.spec import ClipSpec
     from vdc.train.protocol import Protocol
@@ -87,6 +88,7 @@ __all__ = [
     "StaticDC",
     "StaticDynamic",
     "ToyData",
+    "Weights",
     "__version__",
     "condense",
     "evaluate",
@@ -102,6 +104,7 @@ _PLACES = {
     "vdc.data": ("RealData", "ToyData"),
     "vdc.condensed.dataset": ("CondensedClips",),
     "vdc.condensed.memory": ("Coded", "MultiFormation", "Pixels", "StaticDynamic"),
+    "vdc.nets.weights": ("Weights",),
     "vdc.train.protocol": ("Protocol",),
     "vdc.train.teacher": ("pretrain",),
     "vdc.methods.condense": ("condense",),

@@ -22,6 +22,10 @@ from tests.small import CLASSES, SPEC, K, Videos, make_set
 from vdc.condensed.format import load
 from vdc.evaluate.evaluate import evaluate, evaluate_full
 from vdc.evaluate.relabel import relabel
+from vdc.evaluate.results import student_of
+from vdc.nets.weights import Weights
+from vdc.report.leaderboard import _key
+from vdc.report.provenance import evaluate_command
 from vdc.train.module import EvalModule
 from vdc.train.protocol import Protocol, named
 from vdc.train.scores import unpack
@@ -316,3 +320,20 @@ def test_there_must_be_a_learnt_step_size(condensed, tmp_path):
         run(condensed, protocol=learnt)
     with pytest.raises(ValueError, match=r"protocol\.lr learnt: a run on real videos has no"):
         evaluate_full(Videos(), str(tmp_path / "full"), ["tiny"], [0], learnt, trainer=CPU, progress=False)
+
+
+def test_students_from_weights_are_another_result(condensed, teacher):
+    weights = Weights(teacher, freeze=True)
+    plain, started = run(condensed), run(condensed, weights=weights)
+    assert "weights" not in plain[0]
+    assert (started[0]["weights"]["name"], started[0]["weights"]["frozen"]) == ("weights.safetensors", True)
+    assert student_of(started[0]) == "tiny, weights weights.safetensors, frozen"
+    assert started[0]["key"] != plain[0]["key"]
+    assert scores(started[0]) != scores(plain[0])
+    assert _key(started[0], load(condensed)) == started[0]["key"]  # as the leaderboard checks it
+    assert "--weights WEIGHTS --freeze" in evaluate_command("x", started[0])
+    assert started == run(condensed, weights=weights)  # read back
+    with pytest.raises(ValueError, match="are of one network: give one, not tiny, minic3d"):
+        run(condensed, weights=weights, students=["tiny", "minic3d"])
+    with pytest.raises(ValueError, match=r"protocol.standardise normalises every batch"):
+        run(condensed, weights=weights, protocol=replace(SHORT, standardise=True))

@@ -1,10 +1,13 @@
 """Teachers: the epoch that validates best, after a kill, at the epochs that are looked at."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.killing import CPU, Killed, killing
 from tests.small import CLASSES, SPEC, Videos
 from vdc.nets import load_teacher
+from vdc.nets.weights import Weights
 from vdc.train.protocol import Protocol
 from vdc.train.run import Running
 from vdc.train.teacher import look_epochs, pretrain
@@ -57,3 +60,31 @@ def test_looks_are_spread_and_end_with_the_last_epoch():
     assert look_epochs(150) == list(range(4, 150, 5))
     assert look_epochs(3) == [0, 1, 2]
     assert all(look_epochs(n)[-1] == n - 1 for n in range(1, 70))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_pretraining_from_weights(tmp_path, frozen):
+    protocol = Protocol(epochs=2, lr=0.05, labels="hard", ema=0.5)
+    options = {"trainer": CPU, "progress": False, "checkpoint_every": 0}
+    pretrain("tiny", Videos(), str(tmp_path / "first"), protocol, **options)
+    colours = ((0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
+    weights = Weights(str(tmp_path / "first"), frozen, colours)
+    again = str(tmp_path / "again")
+    with pytest.raises(Killed):
+        pretrain("tiny", Videos(), again, protocol, weights=weights, **options | {"trainer": killing(1)})
+    info = pretrain("tiny", Videos(), again, protocol, weights=weights, **options)
+    assert info["weights"] == {
+        "name": "weights.safetensors",
+        "sha256": load_teacher(tmp_path / "first").digest,
+        "licence": "not stated by the file",
+        "frozen": frozen,
+        "mean": [0.4] * 3,
+        "std": [0.2] * 3,
+        "last_layer": "kept",
+    }
+    assert load_teacher(again).net.colours == colours
+    before, after = (load_file(tmp_path / name / "weights.safetensors") for name in ("first", "again"))
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == ({name for name in before if not name.startswith("fc.")} if frozen else set())
+    with pytest.raises(Killed):  # other weights make another teacher
+        pretrain("tiny", Videos(), again, protocol, **options | {"trainer": killing(0)})

@@ -24,6 +24,8 @@ from vdc.methods import Condenser
 from vdc.methods.base.multisize import MatchPrefixes
 from vdc.methods.base.prefixes import MultiSize
 from vdc.methods.base.preview import Preview
+from vdc.nets.base import Colours
+from vdc.nets.weights import Weights
 from vdc.system.files import atomic_write
 from vdc.system.overlays import first_asked, with_overlays
 from vdc.train import experts as experting
@@ -147,6 +149,28 @@ class Command(LightningCLI):
             self.parser.save(self.given, str(temporary), skip_none=False, overwrite=True)
 
 
+def add_weights(parser: LightningArgumentParser) -> None:
+    """What a network starts from."""
+    parser.add_argument(
+        "--weights", type=str | None, help="Start from a state_dict, teacher or torchvision:NAME."
+    )
+    parser.add_argument("--freeze", action="store_true", help="Train the last layer only, on these weights.")
+    parser.add_argument(
+        "--normalisation", type=Colours | None, help="Their mean and std, where it is not known."
+    )
+
+
+def weights_of(given: Any) -> Weights | None:
+    """The weights that were asked for.
+
+    Raises:
+        ValueError: only what to do with them was.
+    """
+    if given.weights is None and (given.freeze or given.normalisation is not None):
+        raise ValueError("--freeze and --normalisation say what to do with --weights: give these")
+    return None if given.weights is None else Weights(given.weights, given.freeze, given.normalisation)
+
+
 class Fit(Command):
     """`vdc fit`."""
 
@@ -254,8 +278,9 @@ class Pretrain(Command):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The network and how it is trained."""
         parser.add_argument("--out", type=str | None, default=None, help="Folder of the teacher or experts.")
-        own: set[str | int] = {"data", "out", "protocol", "seed", "trainer"}
+        own: set[str | int] = {"data", "out", "protocol", "seed", "trainer", "weights"}
         parser.add_function_arguments(training.pretrain, skip=own)
+        add_weights(parser)
         shared: set[str | int] = {*inspect.signature(training.pretrain).parameters, "dry_run"}
         parser.add_function_arguments(experting.pretrain_experts, skip=shared)
         parser.add_argument("--dry_run", action="store_true", help="Only say what experts will take.")
@@ -275,7 +300,10 @@ class Pretrain(Command):
         self.given, plain = self.config.clone(), self.plain_config()
         kind = ["experts"] if self.config.experts else []
         words = [*kind, self.config.net, data_name(plain["data"]), f"seed{self.config.seed_everything}"]
-        own = {key: value for key, value in plain.items() if key not in ("experts", "first")}
+        aside = {"experts", "first"} | (
+            {"weights", "freeze", "normalisation"} if plain["weights"] is None else set()
+        )
+        own = {key: value for key, value in plain.items() if key not in aside}
         own |= {} if self.config.net == "code" else processes(self.config.trainer)
         self.run = Run.of(own, words, self.config.out, self.config_name)
         self.config.out = str(self.run.folder)
@@ -295,6 +323,7 @@ class Evaluate(Command):
             "protocol",
             "random_twin",
             "trainer",
+            "weights",
         }
         parser.add_argument("--condensed", type=str | None, default=None, help="Folder of the condensed set.")
         parser.add_argument("--full", action="store_true", help="Train on all training videos: the bound.")
@@ -304,4 +333,5 @@ class Evaluate(Command):
         parser.add_argument("--random_twin", action="store_true", help="Also evaluate random clips alike.")
         parser.add_argument("--labels", type=Labelling | None, help="Short for protocol.labels.")
         parser.add_function_arguments(evaluation.evaluate, skip=own)
+        add_weights(parser)
         parser.add_argument("--protocol", type=Protocol, default=Protocol())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from vdc.cli.commands import Evaluate, Fit, Pretrain
+from vdc.cli.commands import Evaluate, Fit, Pretrain, weights_of
 from vdc.cli.messages import at_least
 from vdc.cli.runs import RUNS, Linked, data_name
 from vdc.cli.signatures import summary
@@ -56,6 +56,8 @@ def trained(cli: Pretrain) -> str:
     given = cli.config_init
     options = {key: given[key] for key in ("net", "protocol", "net_options", "progress", "checkpoint_every")}
     options |= {"data": given.data, "out": given.out, "seed": given.seed_everything, "trainer": cli.trainer}
+    if given.weights and (given.experts or given.dry_run or given.net in ("code", "interpolator")):
+        raise ValueError("--weights are for teachers: experts, interpolators and codes start afresh")
     if given.experts or given.dry_run:
         chosen = {key: given[key] for key in ("experts", "first", "snapshots", "dry_run")}
         found = experting.pretrain_experts(**options, **chosen)
@@ -74,7 +76,7 @@ def trained(cli: Pretrain) -> str:
             f"{keys}: " + ", ".join(f"{how} {e:.3f}" for how, e in by.items()) for keys, by in errors
         )
         return f"interpolator {given.out}: squared error of the test clips by key frames: {told}"
-    info = training.pretrain(**options)
+    info = training.pretrain(**options, weights=weights_of(given))
     return f"teacher {given.out}: top-1 {info['test']['top1']:.1f} % of the test videos"
 
 
@@ -111,6 +113,7 @@ def evaluate(args: list[str]) -> None:
         "seeds": range(given.seed_everything, given.seed_everything + given.seeds),
         "protocol": replace(given.protocol, **labels),
         "trainer": cli.trainer,
+        "weights": weights_of(given),
     }
     if condensed is not None:
         check_root(given.data, condensed)

@@ -16,6 +16,7 @@ from vdc.evaluate.condensed_data import CondensedData
 from vdc.evaluate.relabel import relabel
 from vdc.evaluate.results import Task, made
 from vdc.evaluate.stored import links
+from vdc.nets.weights import Weights, find_weights
 from vdc.spec import INTERPOLATOR
 from vdc.system.processes import first_process, wait_for_all
 from vdc.train.module import EvalModule
@@ -36,6 +37,7 @@ def evaluate(
     name: str | None = None,
     out: str | None = None,
     net_options: dict[str, Any] | None = None,
+    weights: Weights | None = None,
     trainer: MakeTrainer = Trainer,
     progress: bool = True,
     checkpoint_every: float = 60.0,
@@ -57,6 +59,7 @@ def evaluate(
         name: of the results; `None` tells student, protocol, labels and a hash of everything.
         out: folder of the results; `None` is `evaluations` in the set.
         net_options: further arguments of the networks.
+        weights: that the one network starts from; `None` starts afresh.
         trainer: makes a Lightning Trainer from keyword arguments.
         progress: show progress bars.
         checkpoint_every: seconds between two checkpoints; 0 writes one per epoch.
@@ -69,6 +72,7 @@ def evaluate(
         FileNotFoundError: no set or teacher.
     """
     running = Running(trainer, progress, checkpoint_every)
+    start = None if weights is None else find_weights(weights, students)
     condensed_data = CondensedData(str(condensed), protocol or Protocol(), data, ipc, teacher)
     check_match(condensed_data.set, data)
     condensed_data.real = data.with_(test_passes=condensed_data.protocol.test_passes)
@@ -79,7 +83,7 @@ def evaluate(
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
         task = condensed_task(condensed_data, student, net_options or {}, folder, title)
-        task = replace(task, processes=running.processes)
+        task = replace(task, processes=running.processes, weights=start)
         results.append(run_task(task, condensed_data, seeds, running))
     if not random_twin:
         return results
@@ -87,7 +91,7 @@ def evaluate(
     return results + evaluate(
         str(twin), data, students, seeds, condensed_data.protocol, ipc=ipc, teacher=teacher,
         name=None if name is None else f"{name}-random", out=str(folder), net_options=net_options,
-        trainer=trainer, progress=progress, checkpoint_every=checkpoint_every,
+        weights=weights, trainer=trainer, progress=progress, checkpoint_every=checkpoint_every,
     )  # fmt: skip
 
 
@@ -125,6 +129,7 @@ def evaluate_full(
     *,
     name: str | None = None,
     net_options: dict[str, Any] | None = None,
+    weights: Weights | None = None,
     trainer: MakeTrainer = Trainer,
     progress: bool = True,
     checkpoint_every: float = 60.0,
@@ -139,6 +144,7 @@ def evaluate_full(
         protocol: how students are trained, with hard labels; `None` is Video-DC's.
         name: of the results.
         net_options: further arguments of the networks.
+        weights: that the one network starts from; `None` starts afresh.
         trainer: makes a Lightning Trainer from keyword arguments.
         progress: show progress bars.
         checkpoint_every: seconds between two checkpoints; 0 writes one per epoch.
@@ -147,6 +153,7 @@ def evaluate_full(
         The results as written, per student.
     """
     running = Running(trainer, progress, checkpoint_every)
+    start = None if weights is None else find_weights(weights, students)
     data.setup("test")
     settled = (protocol or Protocol()).with_labels("hard")
     data = apply_protocol(data, settled)
@@ -165,7 +172,16 @@ def evaluate_full(
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
         task = Task(
-            student, net_options or {}, settled, spec, about, identity, Path(out), title, running.processes
+            student,
+            net_options or {},
+            settled,
+            spec,
+            about,
+            identity,
+            Path(out),
+            title,
+            running.processes,
+            start,
         )
         results.append(run_task(task, data, seeds, running))
     return results
@@ -191,6 +207,8 @@ def run_task(
         folder = task.open(seed)
         own = data.with_(seed=seed)
         module = EvalModule(task.student, len(data.classes), task.spec, p, seed, task.net_options, "test")
+        if task.weights is not None:
+            module.start_from(task.weights, data.classes)
         title = f"{task.about['method']}, {task.student}, seed {seed}"
         seconds = running.fit_and_test(module, own, folder, title, looks)
         found = module.outcome() | {"checks": module.history, "curve": module.curve}

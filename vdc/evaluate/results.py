@@ -10,6 +10,7 @@ import torch
 
 from vdc.evaluate.stored import SeedResult, read_result
 from vdc.nets import settings
+from vdc.nets.weights import Found
 from vdc.spec import ClipSpec
 from vdc.system.files import digest, sweep, write_json
 from vdc.system.processes import first_process
@@ -23,10 +24,13 @@ SCORES = ("top1", "top5", "still_top1", "still_top5")  # percent; still: of the 
 
 
 def student_of(held: Mapping[str, Any]) -> str:
-    """The network of an evaluation, with those of its options that are not the default: `minic3d, norm in`."""
+    """The network of an evaluation, with what is not the default: `minic3d, norm in`, `r3d_18, weights x.pth`."""
     defaults = settings(held["student"])
     unusual = {name: value for name, value in held["net_options"].items() if value != defaults.get(name)}
-    return ", ".join([held["student"], *(f"{name} {value}" for name, value in sorted(unusual.items()))])
+    words = [f"{name} {value}" for name, value in sorted(unusual.items())]
+    if weights := held.get("weights"):
+        words.append(f"weights {weights['name']}" + (", frozen" if weights["frozen"] else ""))
+    return ", ".join([held["student"], *words])
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Task:
         name: of these; `None` makes one.
         processes: that train a student together: each normalises by its own share of a batch and draws its own
             dropout, so that scores differ from those of one process.
+        weights: that the network starts from; `None` starts afresh.
     """
 
     student: str
@@ -55,13 +60,15 @@ class Task:
     folder: Path
     name: str | None = None
     processes: int = 1
+    weights: Found | None = None
 
     @property
     def key(self) -> str:
         """Hash of everything a score depends on, except the seed."""
         spec = {name: value for name, value in asdict(self.spec).items() if name != "interpolator"}
-        parts = [self.student, self.net_options, asdict(self.protocol), spec, self.identity]
-        return digest(parts if self.processes == 1 else [*parts, self.processes], 16)
+        parts: list[Any] = [self.student, self.net_options, asdict(self.protocol), spec, self.identity]
+        parts += [self.processes] if self.processes > 1 else []
+        return digest(parts if self.weights is None else [*parts, self.weights.about], 16)
 
     @property
     def title(self) -> str:
@@ -124,6 +131,7 @@ class Task:
             "bytes": {**cost, "total": sum(cost.values())},
             "student": self.student,
             "net_options": self.net_options,
+            **({} if self.weights is None else {"weights": self.weights.about}),
             "spec": asdict(self.spec),
             "protocol": asdict(self.protocol),
             "processes": self.processes,

@@ -79,6 +79,14 @@ class SourceInfo(Fields):
     test: SplitInfo | Text | None = None
 
 
+class StartInfo(Fields):
+    """What a result says of the weights that its students started from."""
+
+    name: Text
+    frozen: bool
+    sha256: Text
+
+
 class StoredCoded(Fields):
     """How many bytes all training clips take, coded at the size of an item."""
 
@@ -104,6 +112,7 @@ class StoredResult(Fields):
     test_videos: Count
     student: Text
     net_options: Options
+    weights: StartInfo | None = None
     protocol: StudentProtocol
     seeds: list[Seed]
     top1: Score

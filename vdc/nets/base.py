@@ -8,10 +8,32 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from vdc.spec import ClipSpec
+from vdc.spec import MEAN, STD, ClipSpec
 
+Colours = tuple[tuple[float, float, float], tuple[float, float, float]]  # mean and deviation, RGB in 0..1
 Scheme = Literal["default", "kaiming"]
 PART = 16 * 3 * 8 * 48 * 48  # numbers of the clips that a CPU forwards together
+
+
+class Recolour(nn.Module):
+    """Clips normalised as all are here become clips normalised by another mean and deviation.
+
+    Args:
+        mean: of each colour in 0..1.
+        std: deviation of each.
+    """
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        ours, other = torch.tensor([MEAN, STD]).double(), torch.tensor([mean, std]).double()
+        self.register_buffer("scale", (ours[1] / other[1]).float().view(3, 1, 1, 1), persistent=False)
+        self.register_buffer(
+            "shift", ((ours[0] - other[0]) / other[1]).float().view(3, 1, 1, 1), persistent=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Clips (N, 3, T, H, W)."""
+        return x * self.scale + self.shift  # type: ignore[operator]
 
 
 class VideoNet(nn.Module, ABC):
@@ -32,6 +54,17 @@ class VideoNet(nn.Module, ABC):
         self.num_classes = num_classes
         self.spec = spec
         self.options = options
+        self.colours: Colours = (MEAN, STD)
+        self.entry: nn.Module = nn.Identity()  # what `maps` sends clips through first
+
+    def recolour(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        """From here on show clips in other colours to the layers, as weights from elsewhere were trained with."""
+        self.colours = (mean, std)
+        self.entry = nn.Identity() if self.colours == (MEAN, STD) else Recolour(mean, std)
+
+    def fitted(self, name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
+        """A tensor of weights from elsewhere, resized where that makes sense of it, such as a table of positions."""
+        return tensor
 
     @abstractmethod
     def maps(self, x: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class ConvNet2d(VideoNet):
 
     def maps(self, x: Tensor) -> Tensor:
         """Last map (N, 128 x width, H/16, W/16) of clips (N, C, 1, H, W)."""
-        return self.blocks(x.squeeze(2))  # type: ignore[no-any-return]
+        return self.blocks(self.entry(x).squeeze(2))  # type: ignore[no-any-return]
 
     def pool(self, maps: Tensor) -> Tensor:
         """The whole map flattened: it is classified without pooling."""
@@ -112,6 +112,7 @@ class FrameNet(VideoNet):
 
     def maps(self, x: Tensor) -> Tensor:
         """Features of every frame (N, T, D), after the recurrent layer where there is one."""
+        x = self.entry(x)
         if self.crop is not None:
             top, left = ((side - self.crop) // 2 for side in x.shape[3:])
             x = x[..., top : top + self.crop, left : left + self.crop]

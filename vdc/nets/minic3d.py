@@ -69,6 +69,7 @@ class MiniC3D(VideoNet):
 
     def maps(self, x: Tensor) -> Tensor:
         """Last map (N, 128 x width, T//4, h, w); 8x112 px gives 2x2x2, 16x112 px 4x2x2."""
+        x = self.entry(x)
         for conv, norm, pool in zip(self.convs, self.norms, POOLS, strict=True):
             # max-pool and ReLU commute exactly, in gradients too: this order does a quarter of the work
             x = F.relu(F.max_pool3d(norm(conv(x)), pool))

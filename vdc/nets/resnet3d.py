@@ -143,7 +143,9 @@ class ResNet3d(VideoNet):
 
     def maps(self, x: Tensor) -> Tensor:
         """Last map (N, 512, t, h, w); 8x112 px gives 1x4x4, SlowOnly 8x4x4."""
-        x = F.relu(self.stem_pool(self.stem(x)))  # the pool's padding is -inf: it commutes with ReLU
+        x = F.relu(
+            self.stem_pool(self.stem(self.entry(x)))
+        )  # the pool's padding is -inf: it commutes with ReLU
         for index, stage in enumerate(self.stages):
             x = stage(x)
             if index == 0:

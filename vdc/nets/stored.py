@@ -1,8 +1,9 @@
 """What a trained network's JSON file must hold, whoever wrote it."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from torch import nn
 
 from vdc.system.files import sha256
@@ -18,6 +19,8 @@ from vdc.system.schema import (
     plain_file,
     read_tensors,
 )
+
+INFO = "teacher.json"
 
 
 class StoredNetwork(Fields):
@@ -35,6 +38,12 @@ class StoredTeacher(StoredNetwork):
     """`teacher.json`."""
 
     sha256: Digest
+    mean: Annotated[list[Finite], Field(min_length=3, max_length=3)] | None = None
+    std: (
+        Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=3, max_length=3)]
+        | None
+    ) = None
+    weights: dict[str, Any] | None = None
 
 
 class StoredExperts(StoredNetwork):

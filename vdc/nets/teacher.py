@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vdc.nets.base import VideoNet, channels_last
-from vdc.nets.stored import StoredTeacher, load_weights
+from vdc.nets.stored import INFO, StoredTeacher, load_weights
 from vdc.nets.zoo import build
 from vdc.spec import MEAN, STD, ClipSpec
 from vdc.system.files import atomic_write, json_text, sha256
 from vdc.system.schema import made_of, read_fields
 
-INFO, WEIGHTS = "teacher.json", "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 FORMAT = 1
 
 
@@ -100,8 +100,8 @@ def save_teacher(path: str | Path, net: VideoNet, info: Mapping[str, Any]) -> No
             "options": net.options,
             "num_classes": net.num_classes,
             "spec": asdict(net.spec),
-            "mean": MEAN,
-            "std": STD,
+            "mean": net.colours[0],
+            "std": net.colours[1],
             "sha256": sha256(weights),
         }
         about.write_text(json_text(full), encoding="utf-8")
@@ -141,6 +141,7 @@ def load_teacher(path: str | Path, classes: list[str] | None = None, spec: ClipS
         )
     net = made_of(lambda: build(info["net"], len(known), stored, **info["options"]), path / INFO)
     load_weights(net, path / WEIGHTS, info["sha256"])
+    net.recolour(tuple(info.get("mean", MEAN)), tuple(info.get("std", STD)))
     channels_last(net)
     return Teacher(net, info, path)
 

@@ -41,7 +41,7 @@ class TorchvisionNet(VideoNet):
         pooling = self.net.get_submodule("head" if self.name.startswith("mvit") else "avgpool")
         handle = pooling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
-            self.net(x)
+            self.net(self.entry(x))
         finally:
             handle.remove()
         return seen[0]
@@ -52,7 +52,7 @@ class TorchvisionNet(VideoNet):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of clips (N, C, T, H, W)."""
-        return self.net(x)  # type: ignore[no-any-return]
+        return self.net(self.entry(x))  # type: ignore[no-any-return]
 
     def reset_parameters(self, scheme: Scheme, generator: torch.Generator) -> None:
         """Start afresh by torchvision's own rule, whichever the scheme; for its ResNets that is `kaiming`."""

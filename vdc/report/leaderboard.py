@@ -97,8 +97,8 @@ def _key(result: Mapping[str, Any], condensed: CondensedSet) -> str:
     }
     spec = {name: value for name, value in result["spec"].items() if name != "interpolator"}
     fields = [result["student"], result["net_options"], result["protocol"], spec, identity]
-    processes = result.get("processes", 1)
-    return digest(fields if processes == 1 else [*fields, processes], 16)
+    fields += [result["processes"]] if result.get("processes", 1) > 1 else []
+    return digest([*fields, result["weights"]] if result.get("weights") else fields, 16)
 
 
 def _set_of(result: Mapping[str, Any], sets: Sequence[CondensedSet]) -> CondensedSet:

@@ -74,6 +74,13 @@ def evaluate_command(file: str, held: Mapping[str, Any]) -> str:
         words += ["--teacher", "TEACHER"]
     if held["net_options"]:
         words += ["--net_options", json.dumps(held["net_options"])]
+    if start := held.get("weights"):
+        known = start["name"].startswith("torchvision:")
+        words += [
+            "--weights",
+            start["name"] if known else "WEIGHTS",
+            *(["--freeze"] if start["frozen"] else []),
+        ]
     for name, value in held["protocol"].items():
         if name in usual and value != usual[name] and value is not None:
             words += [f"--protocol.{name}", value if isinstance(value, str) else json.dumps(value)]

@@ -7,7 +7,7 @@ from typing import Any
 from vdc.condensed.manifest import MANIFEST
 from vdc.evaluate.results import FORMAT
 from vdc.evaluate.stored import StoredCoded, StoredResult, TestedTeacher, read_result
-from vdc.nets.teacher import INFO
+from vdc.nets.stored import INFO
 
 Result = tuple[str, dict[str, Any]]  # file, and the evaluation it holds
 CODED = "vdc coded clips"  # format of the file that `vdc.report.coded` writes
@@ -107,6 +107,7 @@ def as_bound(info: dict[str, Any]) -> dict[str, Any]:
         "test_videos": test["videos"],
         "student": info["net"],
         "net_options": info["options"],
+        "weights": info.get("weights"),
         "protocol": info["recipe"]["protocol"],
         "seeds": [info["recipe"]["seed"]],
         **scores,

@@ -103,6 +103,7 @@ def bound_key(held: dict[str, Any]) -> tuple[Any, ...]:
     return (
         held["student"],
         digest(settings(held["student"], **held["net_options"])),
+        digest(held["weights"]) if held.get("weights") else None,
         tuple(held["classes"]),
         held["spec"]["frames"],
         held["spec"]["size"],

@@ -13,7 +13,7 @@ from typing import Literal
 
 from vdc.condensed import code
 from vdc.condensed.manifest import MANIFEST
-from vdc.nets import interpolator, teacher
+from vdc.nets import interpolator, stored
 from vdc.nets.experts import info_file
 from vdc.study.commands import RESULT, Planned, output
 from vdc.system.files import read_json, write_json
@@ -55,7 +55,7 @@ def finished(step: Planned, root: Path) -> bool:
     if settings.get("experts"):
         first, count = int(settings.get("first", 0)), int(settings["experts"])
         return all(info_file(folder, number).is_file() for number in range(first, first + count))
-    info = {"interpolator": interpolator.INFO, "code": code.INFO}.get(settings.get("net", ""), teacher.INFO)
+    info = {"interpolator": interpolator.INFO, "code": code.INFO}.get(settings.get("net", ""), stored.INFO)
     return (folder / info).is_file()
 
 

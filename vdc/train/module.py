@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from vdc.nets import build, channels_last
+from vdc.nets.weights import Found, start_from
 from vdc.ops.losses import ce, kl, mse, mse_gt, soft_ce
 from vdc.ops.rng import derive, generator
 from vdc.spec import Batch, ClipSpec
@@ -53,8 +55,9 @@ def objective(protocol: Protocol, logits: Tensor, batch: Batch) -> Tensor:
 def parameter_groups(net: nn.Module, protocol: Protocol) -> list[dict[str, Any]]:
     """Parameters with and without weight decay."""
     everything = protocol.decay == "all"
-    decayed = [p for p in net.parameters() if everything or p.ndim > 1]
-    free = [p for p in net.parameters() if not everything and p.ndim <= 1]
+    learning = [p for p in net.parameters() if p.requires_grad]
+    decayed = [p for p in learning if everything or p.ndim > 1]
+    free = [p for p in learning if not everything and p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": protocol.weight_decay},
         {"params": free, "weight_decay": 0.0},
@@ -114,6 +117,30 @@ class EvalModule(Tested):
         self.curve: list[list[float]] = []  # epochs done, steps done, mean loss of the last of these epochs
         self._losses: list[Tensor] = []  # of the epoch under way
         self._average: list[Tensor] = []  # of the parameters, where the protocol has an EMA
+
+    def start_from(self, weights: Found, classes: list[str]) -> dict[str, Any]:
+        """Start from weights from elsewhere instead.
+
+        Args:
+            weights: which.
+            classes: names the data has, in label order.
+
+        Returns:
+            What results say of them.
+
+        Raises:
+            ValueError: they are of another network; or the protocol normalises batches, which they are not for.
+        """
+        if self.protocol.standardise:
+            raise ValueError(
+                "protocol.standardise normalises every batch by itself, which no --weights expect"
+            )
+        afresh = start_from(self.net, weights, classes)
+        if afresh is not None:
+            rank_zero_warn(
+                f"--weights {weights.name}: the last layer of {self.net.name} starts afresh: {afresh}"
+            )
+        return weights.about | {"last_layer": "kept" if afresh is None else "fresh"}
 
     def setup(self, stage: str) -> None:
         """Lay out the weights for the precision that they are trained in."""

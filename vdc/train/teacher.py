@@ -8,7 +8,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file, save_file
 
 from vdc.data import RealData
-from vdc.nets.teacher import INFO, save_teacher
+from vdc.nets.stored import INFO
+from vdc.nets.teacher import save_teacher
+from vdc.nets.weights import Weights, find_weights
 from vdc.system.files import atomic_write
 from vdc.system.processes import first_process
 from vdc.system.resume import BEST, once, work_folder
@@ -28,6 +30,7 @@ def pretrain(
     *,
     seed: int = 0,
     net_options: dict[str, Any] | None = None,
+    weights: Weights | None = None,
     trainer: MakeTrainer = Trainer,
     progress: bool = True,
     checkpoint_every: float = 60.0,
@@ -45,6 +48,7 @@ def pretrain(
         protocol: how it is trained; `None` is `named("teacher")`.
         seed: of initial weights, dropout and order.
         net_options: further arguments of the network.
+        weights: that it starts from; `None` starts afresh.
         trainer: makes a Lightning Trainer from keyword arguments.
         progress: show progress bars.
         checkpoint_every: seconds between two checkpoints; 0 writes one per epoch.
@@ -56,7 +60,9 @@ def pretrain(
     folder = Path(out)
     settled = (protocol or named("teacher")).with_labels("hard")
     data = apply_protocol(data, settled)
+    found = None if weights is None else find_weights(weights, [net])
     module = EvalModule(net, data.num_classes, data.spec, settled, seed, net_options)
+    started = {} if found is None else {"weights": module.start_from(found, data.classes)}
     running = Running(trainer, progress, checkpoint_every)
     about = {
         "classes": data.classes,
@@ -64,6 +70,7 @@ def pretrain(
         "recipe": recipe_of(data, settled, seed),
         "source": data.fingerprint(),
         **running.several,
+        **started,
     }
 
     def make(key: str) -> None:
@@ -71,11 +78,11 @@ def pretrain(
         looks = look_epochs(settled.epochs) if data.splits["val"] else []
         best = KeepBest(work / BEST)
         seconds = running.fit_and_test(module, data, work, f"pretrain {net}", looks, best if looks else None)
-        found = {"validation": best.of(module.history) if looks else None, "test": module.outcome()}
+        scores = {"validation": best.of(module.history) if looks else None, "test": module.outcome()}
         extra = {"seconds": round(seconds, 1), "versions": versions(), "key": key}
         if first_process():
             with module.averaged():
-                save_teacher(folder, module.net, about | found | extra)
+                save_teacher(folder, module.net, about | scores | extra)
 
     return once(folder / INFO, [net, asdict(data.spec), about], make)
 
