@@ -7,61 +7,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchvision.models import get_model, list_models, video
+from torchvision.models import list_models, video
 
-from vdc.nets.base import Scheme, VideoNet
+from vdc.nets.base import VideoNet
 from vdc.nets.convnet import ConvNet2d, FrameNet
 from vdc.nets.minic3d import MiniC3D
 from vdc.nets.resnet3d import LAYOUTS, ResNet3d
+from vdc.nets.torchvision import TorchvisionNet
 from vdc.spec import ClipSpec
-
-
-class TorchvisionNet(VideoNet):
-    """A video network of torchvision, without pretrained weights.
-
-    Args:
-        num_classes: K.
-        spec: the clips it is built for. MViT's position tables are for 16 frames of 224 px only.
-        name: in `torchvision.models.video`.
-    """
-
-    def __init__(self, num_classes: int, spec: ClipSpec, name: str) -> None:
-        super().__init__(name, num_classes, spec)
-        if name.startswith("mvit") and (spec.frames, spec.size) != (16, 224):
-            raise ValueError(
-                f"net {name} has position tables for 16 frames of 224 px only, got {spec.frames} frames of "
-                f"{spec.size} px: set spec.frames and spec.size, or choose another net"
-            )
-        self.net: nn.Module = get_model(name, weights=None, num_classes=num_classes)
-
-    def maps(self, x: Tensor) -> Tensor:
-        """What the network pools (N, C', t, h, w); in MViT, which pools nothing, its class token (N, C')."""
-        seen: list[Tensor] = []
-        pooling = self.net.get_submodule("head" if self.name.startswith("mvit") else "avgpool")
-        handle = pooling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            self.net(self.entry(x))
-        finally:
-            handle.remove()
-        return seen[0]
-
-    def pool(self, maps: Tensor) -> Tensor:
-        """Mean over time and space, (N, C')."""
-        return maps.flatten(2).mean(2) if maps.ndim > 2 else maps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of clips (N, C, T, H, W)."""
-        return self.net(self.entry(x))  # type: ignore[no-any-return]
-
-    def reset_parameters(self, scheme: Scheme, generator: torch.Generator) -> None:
-        """Start afresh by torchvision's own rule, whichever the scheme; for its ResNets that is `kaiming`."""
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            fresh = get_model(self.name, weights=None, num_classes=self.num_classes)
-        self.net.load_state_dict(fresh.state_dict())
-
 
 OWN: dict[str, partial[Any]] = {
     "minic3d": partial(MiniC3D),
