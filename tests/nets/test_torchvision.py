@@ -104,7 +104,9 @@ def test_mvit_v1_takes_weights_of_other_clips(tmp_path):
     start_from(net, find_weights(Weights(str(tmp_path / "w.safetensors")), ["mvit_v1_b"]))
     own = net.net.pos_encoding
     plane = torch.linspace(0, 1, 8).view(8, 1) + torch.linspace(2, 4, 8)
-    assert torch.allclose(own.spatial_pos[:, 5].view(8, 8), plane, atol=5e-3)  # PyTorch's cubic keeps planes nearly
+    assert torch.allclose(
+        own.spatial_pos[:, 5].view(8, 8), plane, atol=5e-3
+    )  # PyTorch's cubic keeps planes nearly
     assert torch.allclose(own.temporal_pos[:, 0], torch.linspace(5, 6, 4), atol=1e-5)
     twin = mvit_v1_b(num_classes=3).eval()
     twin.pos_encoding = PositionalEncoding(96, (8, 8), 4, rel_pos_embed=False)

@@ -16,6 +16,7 @@ from vdc.evaluate.condensed_data import CondensedData
 from vdc.evaluate.relabel import relabel
 from vdc.evaluate.results import Task, made
 from vdc.evaluate.stored import links
+from vdc.nets.transformers import resolved
 from vdc.nets.weights import Weights, find_weights
 from vdc.spec import INTERPOLATOR
 from vdc.system.processes import first_process, wait_for_all
@@ -82,7 +83,7 @@ def evaluate(
     results = []
     for student in students:
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
-        task = condensed_task(condensed_data, student, net_options or {}, folder, title)
+        task = condensed_task(condensed_data, student, resolved(student, net_options or {}), folder, title)
         task = replace(task, processes=running.processes, weights=start)
         results.append(run_task(task, condensed_data, seeds, running))
     if not random_twin:
@@ -173,7 +174,7 @@ def evaluate_full(
         title = name if name is None or len(students) == 1 else f"{name}-{student}"
         task = Task(
             student,
-            net_options or {},
+            resolved(student, net_options or {}),
             settled,
             spec,
             about,

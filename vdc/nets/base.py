@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -65,6 +66,10 @@ class VideoNet(nn.Module, ABC):
     def fitted(self, name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
         """A tensor of weights from elsewhere, resized where that makes sense of it, such as a table of positions."""
         return tensor
+
+    def tensors_of(self, path: Path) -> dict[str, Tensor] | None:
+        """Tensors of a file that the library it is of translates while it reads; `None` of any other."""
+        return None
 
     @abstractmethod
     def maps(self, x: Tensor) -> Tensor:

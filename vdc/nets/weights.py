@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torchvision
+from pydantic import Field
 from safetensors import safe_open
 from torch import Tensor
 from torchvision.models import WeightsEnum, get_model_weights, list_models, video
@@ -18,7 +19,7 @@ from vdc.nets.base import Colours, VideoNet
 from vdc.nets.stored import INFO, StoredTeacher
 from vdc.spec import MEAN, STD
 from vdc.system.files import sha256
-from vdc.system.schema import read_fields, read_tensors
+from vdc.system.schema import Fields, Finite, read_fields, read_tensors
 
 TORCHVISION = "torchvision:"
 NESTED = (
@@ -31,13 +32,27 @@ WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")  # what DDP, torch.compil
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
+class Shown(Fields):
+    """`preprocessor_config.json` of transformers."""
+
+    image_mean: Annotated[list[Finite], Field(min_length=3, max_length=3)]
+    image_std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class Labelled(Fields):
+    """`config.json` of transformers."""
+
+    id2label: dict[Annotated[str, Field(pattern=r"^[0-9]{1,6}$")], str] | None = None
+
+
 @dataclass(frozen=True)
 class Weights:
     """Which weights a network starts from, and what of it learns.
 
     Args:
-        file: a state_dict as `.safetensors` or `.pth`, the folder of a teacher, or `torchvision:NAME`, a network
-            (its default weights) or weights of torchvision, whose file must be in the cache of torch.hub.
+        file: a state_dict as `.safetensors` or `.pth`, the folder of a teacher or of transformers, or
+            `torchvision:NAME`, a network (its default weights) or weights of torchvision, whose file must be in the
+            cache of torch.hub.
         freeze: train the last layer only; all others stay as they are, in eval mode.
         normalisation: mean and deviation of the colours in 0..1 that they were trained with; `None`: as
             torchvision or the teacher says, which are known by their files' hashes, else those of ImageNet.
@@ -98,33 +113,48 @@ def find_weights(wanted: Weights, nets: Sequence[str]) -> Found:
         path = _cached(known)
     else:
         path = Path(given)
-    teacher = path.parent / INFO if path.is_file() else path / INFO
-    if path.is_dir() and teacher.is_file():
-        path = path / "weights.safetensors"
+    for inside in ("weights.safetensors", "model.safetensors"):  # of a teacher, of transformers
+        path = path / inside if (path / inside).is_file() else path
     if not path.is_file():
         raise FileNotFoundError(
-            f"--weights {given}: no such file, nor folder of a teacher; torchvision's are named {TORCHVISION}NAME"
+            f"--weights {given}: no such file, nor folder of a teacher or of transformers; torchvision's are named "
+            f"{TORCHVISION}NAME"
         )
-    path = path.resolve()
     digest = sha256(path)
     known = known or _by_hash(digest)
-    colours, classes, name = (MEAN, STD), None, path.name
-    licence = _own_licence(path)
-    if known is not None:
-        preset, meta = known.transforms(), known.meta
-        colours, classes, name = (
-            (tuple(preset.mean), tuple(preset.std)),
-            meta["categories"],
-            f"{TORCHVISION}{known}",
-        )
-        licence = meta.get("license") or (
-            f"torchvision {torchvision.__version__} states none for these weights, trained on Kinetics-400 "
-            f"({meta['recipe']}): the terms of that set may apply"
-        )
-    elif teacher.is_file() and (info := read_fields(teacher, StoredTeacher))["sha256"] == digest:
+    name = path.name if known is None else f"{TORCHVISION}{known}"
+    colours, classes, licence = _told_beside(path, digest) if known is None else _told_by(known)
+    return Found(
+        name, path.absolute(), digest, wanted.normalisation or colours, licence, classes, wanted.freeze
+    )
+
+
+def _told_by(known: WeightsEnum) -> tuple[Colours, list[str] | None, str]:
+    """Colours, classes and licence of weights of torchvision."""
+    preset, meta = known.transforms(), known.meta
+    licence = meta.get("license") or (
+        f"torchvision {torchvision.__version__} states none for these weights, trained on Kinetics-400 "
+        f"({meta['recipe']}): the terms of that set may apply"
+    )
+    return (tuple(preset.mean), tuple(preset.std)), meta["categories"], licence
+
+
+def _told_beside(path: Path, digest: str) -> tuple[Colours, list[str] | None, str]:
+    """Colours, classes and licence of a file, as those beside it tell: of a teacher, or of transformers."""
+    colours, classes, licence = (MEAN, STD), None, _own_licence(path)
+    about, shown, config = (
+        path.with_name(name) for name in (INFO, "preprocessor_config.json", "config.json")
+    )
+    if about.is_file() and (info := read_fields(about, StoredTeacher))["sha256"] == digest:
         colours = (tuple(info.get("mean", MEAN)), tuple(info.get("std", STD)))
-        classes, licence = info["classes"], info.get("weights", {}).get("licence", licence)
-    return Found(name, path, digest, wanted.normalisation or colours, licence, classes, wanted.freeze)
+        return colours, info["classes"], (info.get("weights") or {}).get("licence", licence)
+    if path.name == "model.safetensors" and shown.is_file():
+        told = read_fields(shown, Shown)
+        colours = (tuple(told["image_mean"]), tuple(told["image_std"]))
+    if path.name == "model.safetensors" and config.is_file():
+        names = read_fields(config, Labelled).get("id2label") or {}
+        classes = [names[key] for key in sorted(names, key=int)] or None
+    return colours, classes, licence
 
 
 def _of_torchvision(given: str, net: str) -> WeightsEnum:
@@ -177,7 +207,7 @@ def _own_licence(path: Path) -> str:
     """What a file of safetensors says of its licence."""
     told: dict[str, str] = {}
     if path.suffix == ".safetensors":
-        read_tensors(path)  # refused here if it is damaged
+        read_tensors(path.resolve())  # refused here if it is damaged
         with safe_open(path, "pt") as file:
             told = file.metadata() or {}
     return str(told.get("license") or told.get("licence") or "not stated by the file")
@@ -194,7 +224,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: weights are read from {', '.join(SUFFIXES)} files: save a state_dict as one"
         )
     if path.suffix == ".safetensors":
-        return read_tensors(path)
+        return read_tensors(path.resolve())  # caches hold links
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -252,7 +282,7 @@ def start_from(net: VideoNet, weights: Found, classes: list[str] | None = None) 
     Raises:
         ValueError: a tensor is missing, of another shape, or none of the network's; the first is named.
     """
-    tensors, state = read_state(weights.path), net.state_dict()
+    tensors, state = net.tensors_of(weights.path) or read_state(weights.path), net.state_dict()
     ours, theirs = bare(state), bare(tensors)
     layer = last_layer(net)
     head = [short for short, name in ours.items() if name.rpartition(".")[0] == layer]

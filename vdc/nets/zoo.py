@@ -1,4 +1,4 @@
-"""Every network by its name: our own, and any video network of torchvision."""
+"""Every network by its name: our own, those of transformers, and any video network of torchvision."""
 
 import inspect
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torchvision.models import list_models, video
 
+from vdc.nets import transformers
 from vdc.nets.base import VideoNet
 from vdc.nets.convnet import ConvNet2d, FrameNet
 from vdc.nets.minic3d import MiniC3D
@@ -27,8 +28,8 @@ OWN: dict[str, partial[Any]] = {
 
 
 def names() -> list[str]:
-    """Names that `build` knows: our own first, then torchvision's."""
-    return [*OWN, *list_models(module=video)]
+    """Names that `build` knows: our own first, then those of transformers and of torchvision."""
+    return [*OWN, *transformers.NAMES, *list_models(module=video)]
 
 
 def build(name: str, num_classes: int, spec: ClipSpec, **options: object) -> VideoNet:
@@ -48,6 +49,8 @@ def build(name: str, num_classes: int, spec: ClipSpec, **options: object) -> Vid
         raise ValueError(f"net {name!r} is unknown: did you mean {', '.join(near)}?")
     if num_classes < 1:
         raise ValueError(f"net {name}: num_classes must be at least 1, got {num_classes}")
+    if name in transformers.NAMES:
+        transformers.library()  # refused here if it is not installed
     maker, known = _maker(name), settings(name).keys()
     if unknown := sorted(options.keys() - known):
         allowed = f"its options are {', '.join(sorted(known))}" if known else "it has none"
@@ -71,11 +74,13 @@ def build(name: str, num_classes: int, spec: ClipSpec, **options: object) -> Vid
 
 def _maker(name: str) -> partial[Any]:
     """What makes networks of a name."""
-    return OWN.get(name) or partial(TorchvisionNet, name=name)
+    return OWN.get(name) or transformers.MAKERS.get(name) or partial(TorchvisionNet, name=name)
 
 
 def settings(name: str, **options: object) -> dict[str, object]:
     """All options of a network: those given, and the defaults of the others."""
+    if name in transformers.NAMES:
+        return {transformers.CONFIG: None} | transformers.defaults(name) | options
     maker = _maker(name)
     known = inspect.signature(maker).parameters.values()
     fixed = {"num_classes", "spec", *maker.keywords}

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from vdc.data import RealData
 from vdc.nets.stored import INFO
 from vdc.nets.teacher import save_teacher
+from vdc.nets.transformers import resolved
 from vdc.nets.weights import Weights, find_weights
 from vdc.system.files import atomic_write
 from vdc.system.processes import first_process
@@ -66,7 +67,7 @@ def pretrain(
     running = Running(trainer, progress, checkpoint_every)
     about = {
         "classes": data.classes,
-        "net_options": net_options or {},
+        "net_options": resolved(net, net_options or {}),
         "recipe": recipe_of(data, settled, seed),
         "source": data.fingerprint(),
         **running.several,
