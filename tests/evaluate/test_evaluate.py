@@ -337,3 +337,15 @@ def test_students_from_weights_are_another_result(condensed, teacher):
         run(condensed, weights=weights, students=["tiny", "minic3d"])
     with pytest.raises(ValueError, match=r"protocol.standardise normalises every batch"):
         run(condensed, weights=weights, protocol=replace(SHORT, standardise=True))
+
+
+def test_probes_are_in_results_unless_a_seed_knows_them_not(condensed):
+    (result,) = run(condensed, seeds=[0, 1])
+    for probe in ("still", "reversed", "shuffled"):
+        assert len(result[f"{probe}_top1"]["values"]) == 2
+    path = Path(condensed) / "evaluations" / result["name"] / "seed1/result.json"
+    held = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in held.items() if name[:8] != "reversed"}))
+    (again,) = run(condensed, seeds=[0, 1])  # of a version that did not reverse clips
+    assert "reversed_top1" not in again
+    assert again["shuffled_top1"] == result["shuffled_top1"]

@@ -85,6 +85,26 @@ def test_files_hold_the_table(runs, tmp_path):
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_probes_of_order_are_columns_where_they_are_known(runs, tmp_path):
+    probes = {"reversed_top1": {"mean": 25.0, "std": 1.0}, "shuffled_top1": {"mean": 22.5, "std": None}}
+    path = runs / "a/evaluations/x.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | probes))
+    row = next(
+        row
+        for row in report([str(runs / "a")], out=str(tmp_path / "out"), show=False)
+        if row.method == "RDED"
+    )
+    assert (row.reversed, row.shuffled) == (25.0, 22.5)
+    head, _, line, other = (tmp_path / "out/report.md").read_text().splitlines()
+    shown = [[cell.strip() for cell in text.split("|")] for text in (head, line, other)]
+    where = shown[0].index("reversed")
+    assert [cells[where : where + 2] for cells in shown] == [
+        ["reversed", "shuffled"],
+        ["25.0", "22.5"],
+        ["", ""],
+    ]
+
+
 def test_students_are_named_with_their_unusual_options(tmp_path):
     plain, unusual = result(norm="bn"), result(top1=(50.0,), norm="in", width=0.5)
     for name, held in (("a", plain), ("b", unusual)):

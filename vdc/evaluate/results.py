@@ -21,6 +21,12 @@ from vdc.train.protocol import Protocol
 FORMAT = "vdc evaluation"
 Made = Literal["plain", "joined", "multi-size"]
 SCORES = ("top1", "top5", "still_top1", "still_top5")  # percent; still: of the middle frame, repeated
+ORDERS = (
+    "reversed_top1",
+    "reversed_top5",
+    "shuffled_top1",
+    "shuffled_top5",
+)  # of frames, unknown before version 0.3
 
 
 def student_of(held: Mapping[str, Any]) -> str:
@@ -138,6 +144,7 @@ class Task:
             "unit": "percent",
             "seeds": [run["seed"] for run in every],
             **{score: spread([run[score] for run in every]) for score in SCORES},
+            **{score: spread(known) for score in ORDERS if (known := optional(score, every, {})) is not None},
             "reference_best": reference_best(every) if with_checks else None,
             "per_class": per_class_means(self.about["classes"], every),
             "confusion": torch.tensor([run["confusion"] for run in every]).sum(0).tolist(),
@@ -152,10 +159,16 @@ class Task:
         return summary
 
 
-def optional(name: str, runs: Sequence[dict[str, Any]]) -> list[Any] | None:
-    """What every run holds under a name, `None` where one was made before version 0.2, which knew it not."""
-    found = [run.get(name) for run in runs]
-    return None if None in found else found
+def optional(name: str, runs: Sequence[dict[str, Any]], missing: Any = None) -> list[Any] | None:
+    """What every run holds under a name, `None` where one was made by a version that knew it not.
+
+    Args:
+        name: of the field.
+        runs: of all seeds.
+        missing: what stands for a run without the field.
+    """
+    found = [run.get(name, missing) for run in runs]
+    return None if missing in found else found
 
 
 def reference_best(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class SeedResult(Fields):
     top5: Finite | None
     still_top1: Finite
     still_top5: Finite | None
+    reversed_top1: Finite | None = None
+    shuffled_top1: Finite | None = None
     per_class: list[Finite | None]
     confusion: list[list[Size]]
     videos: Count
@@ -118,6 +120,8 @@ class StoredResult(Fields):
     top1: Score
     top5: Score
     still_top1: Score
+    reversed_top1: Score | None = None
+    shuffled_top1: Score | None = None
     reference_best: Best | None
     per_class: dict[str, Finite | None] | None = None
     bytes: Cost
@@ -145,6 +149,8 @@ class TeacherTest(Fields):
     top1: Finite
     top5: Finite | None
     still_top1: Finite
+    reversed_top1: Finite | None = None
+    shuffled_top1: Finite | None = None
     videos: Count
     steps: Size | None = None
     final_loss: Finite | None = None

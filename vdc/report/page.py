@@ -207,6 +207,7 @@ def detail(file: str, held: dict[str, Any], row: Row, results: Sequence[Result])
     told = {
         "top-1": f"{cells(row)['top1']} %",
         "single frame": f"{cells(row)['single_frame']} %",
+        **{name: f"{cells(row)[name]} %" for name in ("reversed", "shuffled") if cells(row)[name]},
         "steps": cells(row)["steps"],
         "last training loss": cells(row)["final_loss"],
         "seconds per student": "" if seconds is None else f"{seconds:.1f}",

@@ -95,7 +95,8 @@ def find_sets(dirs: Sequence[str]) -> list[Path]:
 def as_bound(info: dict[str, Any]) -> dict[str, Any]:
     """A teacher's training as one run of the full-data bound."""
     test = info["test"]
-    scores = {name: {"mean": test[name], "std": None} for name in ("top1", "top5", "still_top1")}
+    told = [name for name in ("top1", "top5", "still_top1", "reversed_top1", "shuffled_top1") if name in test]
+    scores = {name: {"mean": test[name], "std": None} for name in told}
     once = {name: [test[name]] for name in ("steps", "final_loss", "correct") if test.get(name) is not None}
     return {
         "format": FORMAT,

@@ -38,6 +38,8 @@ class Row:
     top5_std: float | None
     reference_best: float | None  # top-1 of the published habit: the best of the last checks on the test set
     single_frame: float | None  # top-1 when every test clip is its middle frame, repeated
+    reversed: float | None  # the same of test clips shown backwards
+    shuffled: float | None  # the same of test clips with their frames in random order
     steps: int | None  # of training a student
     final_loss: float | None  # mean training loss of the last epoch, over seeds
     bytes: int | None  # what a student needs from the disk: clips, labels, decoder, networks that make either
@@ -60,6 +62,8 @@ NUMBERS = {
     "final_loss": "train loss",
     "top5": "top-5 %",
     "single_frame": "single frame",
+    "reversed": "reversed",
+    "shuffled": "shuffled",
     "reference_best": "reference best",
     "lrs": "LRS %",
     "ars": "ARS %",
@@ -71,6 +75,8 @@ OPTIONAL = (
     "final_loss",
     "of_source",
     "of_coded",
+    "reversed",
+    "shuffled",
     "lrs",
     "ars",
 )  # only where some line has it
@@ -147,6 +153,8 @@ def row_of(
         top5_std=held["top5"]["std"] if len(held["classes"]) > BEST else None,
         reference_best=None if best is None else best["top1"]["mean"],
         single_frame=held["still_top1"]["mean"],
+        reversed=(held.get("reversed_top1") or {}).get("mean"),
+        shuffled=(held.get("shuffled_top1") or {}).get("mean"),
         steps=max(steps) if steps and None not in steps else None,
         final_loss=statistics.fmean(losses) if losses and None not in losses else None,
         bytes=total,
@@ -216,7 +224,8 @@ def cells(row: Row) -> dict[str, str]:
         if value is not None:
             shown[name] = f"{value:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
     for name, form in (
-        ("reference_best", ".1f"), ("single_frame", ".1f"), ("lrs", ".1f"), ("ars", ".1f"), ("final_loss", ".3f"),
+        ("reference_best", ".1f"), ("single_frame", ".1f"), ("reversed", ".1f"),
+        ("shuffled", ".1f"), ("lrs", ".1f"), ("ars", ".1f"), ("final_loss", ".3f"),
         ("steps", ","), ("bytes", ","), ("accuracy_ratio", ".0%"),
     ):  # fmt: skip
         value = getattr(row, name)

@@ -97,8 +97,9 @@ class Table:
     Args:
         rows: axes down the page.
         columns: axes across it.
-        score: percentage shown: top1, top5, still_top1, still_top5.
-        beside: further columns: `reference_best`, `single_frame`, `bytes`, `seconds`, or any figure of a result file.
+        score: percentage shown: top1, top5, still_top1, reversed_top1, shuffled_top1, ...
+        beside: further columns: `reference_best`, `single_frame`, `reversed`, `shuffled`, `bytes`, `seconds`, or any
+            figure of a result file.
         names: how values are printed.
         plot: `lines` over the last of the columns, or `bars`.
     """

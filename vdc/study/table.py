@@ -17,6 +17,8 @@ from vdc.system.files import atomic_write, read_json
 
 SHORT = {
     "single_frame": "still_top1",
+    "reversed": "reversed_top1",
+    "shuffled": "shuffled_top1",
     "reference_best": "reference_best.top1",
     "bytes": "bytes.total",
 }  # of what stands beside, in a result file
@@ -26,6 +28,8 @@ SCORES = {
     "top5": "top-5 %",
     "still_top1": "single frame top-1 %",
     "still_top5": "single frame top-5 %",
+    "reversed_top1": "reversed top-1 %",
+    "shuffled_top1": "shuffled top-1 %",
 }
 
 

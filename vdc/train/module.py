@@ -244,7 +244,7 @@ class EvalModule(Tested):
         self.scores.update(self(batch.clips), batch.labels, self.counted(batch.rows))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score test clips, and their middle frames."""
+        """Score test clips, and those of probes."""
         super().test_step(batch._replace(rows=self.counted(batch.rows)), batch_idx)
 
     def counted(self, rows: Tensor) -> Tensor:

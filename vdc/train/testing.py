@@ -1,11 +1,13 @@
-"""Testing a network on videos, and the single-frame probe: what is left of its score when nothing moves."""
+"""Testing a network on videos, and probes: what is left of its score when nothing moves, or time is out of order."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 
+from vdc.ops.rng import generator
 from vdc.spec import Batch
 from vdc.system.logs import log_image, takes_images
 from vdc.train.confusion import confusion_png
@@ -17,8 +19,28 @@ def middle_frame(clips: Tensor) -> Tensor:
     return clips[:, :, clips.shape[2] // 2, None].expand_as(clips)
 
 
+def backwards(clips: Tensor) -> Tensor:
+    """Clips (N, C, T, H, W) with their last frame first."""
+    return clips.flip(2)
+
+
+def out_of_order(clips: Tensor, rows: Tensor) -> Tensor:
+    """Clips (N, C, T, H, W) with their frames shuffled: an order for each of `rows` (N,), the same in every test."""
+    frames = clips.shape[2]
+    orders = [torch.randperm(frames, generator=generator(0, "shuffled frames", row)) for row in rows.tolist()]
+    order = torch.stack(orders).to(clips.device)
+    return clips.gather(2, order[:, None, :, None, None].expand_as(clips))
+
+
+PROBES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "still": lambda clips, rows: middle_frame(clips),
+    "reversed": lambda clips, rows: backwards(clips),
+    "shuffled": out_of_order,
+}  # of test clips and the rows of their videos
+
+
 class Tested(LightningModule):
-    """A network under test, on real clips and on the same clips stilled.
+    """A network under test, on real clips and on the same clips stilled, reversed and shuffled.
 
     Args:
         net: maps clips (N, C, T, H, W) to logits (N, K).
@@ -28,10 +50,11 @@ class Tested(LightningModule):
     def __init__(self, net: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.net: Any = net
-        self.scores, self.still_scores = VideoScores(num_classes), VideoScores(num_classes)
+        self.scores = VideoScores(num_classes)
+        self.probed = torch.nn.ModuleDict({name: VideoScores(num_classes) for name in PROBES})
         self.results: dict[
             str, dict[str, Tensor]
-        ] = {}  # of the last test, see `VideoScores`: `clips` and `still`
+        ] = {}  # of the last test, see `VideoScores`: `clips` and those of `PROBES`
 
     def forward(self, clips: Tensor) -> Tensor:
         """Logits (N, K) of clips (N, C, T, H, W)."""
@@ -49,13 +72,21 @@ class Tested(LightningModule):
         self.agree()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score test clips, and the same clips with their middle frame only."""
+        """Score test clips, and the same clips as probes show them."""
         self.scores.update(self(batch.clips), batch.labels, batch.rows)
-        self.still_scores.update(self(middle_frame(batch.clips)), batch.labels, batch.rows)
+        for name, show in PROBES.items():
+            self._scores(name).update(self(show(batch.clips, batch.rows)), batch.labels, batch.rows)
+
+    def _scores(self, name: str) -> VideoScores:
+        """Of the clips themselves, or of a probe."""
+        scores = self.scores if name == "clips" else self.probed[name]
+        assert isinstance(scores, VideoScores)
+        return scores
 
     def on_test_epoch_end(self) -> None:
         """Keep and log the result."""
-        for name, scores in (("clips", self.scores), ("still", self.still_scores)):
+        for name in ("clips", *PROBES):
+            scores = self._scores(name)
             found = {key: value.cpu() for key, value in scores.compute().items()}
             k = scores.num_classes  # of one class or video, torchmetrics gives numbers
             lists = {"per_class": found["per_class"].view(k), "confusion": found["confusion"].view(k, k)}
@@ -64,7 +95,8 @@ class Tested(LightningModule):
         for name, value in shown(self.results["clips"], self.scores.num_classes).items():
             if value is not None:
                 self.log(f"test/{name}", value, rank_zero_only=True)
-        self.log("test/still_top1", percent(self.results["still"]["top1"]), rank_zero_only=True)
+        for name in PROBES:
+            self.log(f"test/{name}_top1", percent(self.results[name]["top1"]), rank_zero_only=True)
         classes = getattr(self.trainer.datamodule, "classes", None)  # type: ignore[attr-defined]
         if classes and self.trainer.is_global_zero and takes_images(self.loggers):
             png, size = confusion_png(self.results["clips"]["confusion"].tolist(), classes)
@@ -78,10 +110,14 @@ class Tested(LightningModule):
         """
         if not self.results:
             raise ValueError("a test in spawned processes returns nothing: set --trainer.strategy ddp")
-        clips, still = self.results["clips"], self.results["still"]
+        clips, k = self.results["clips"], self.scores.num_classes
         return {
-            **shown(clips, self.scores.num_classes),
-            **{f"still_{name}": value for name, value in shown(still, self.scores.num_classes).items()},
+            **shown(clips, k),
+            **{
+                f"{probe}_{name}": value
+                for probe in PROBES
+                for name, value in shown(self.results[probe], k).items()
+            },
             "per_class": [
                 None if share != share else percent(share) for share in clips["per_class"].tolist()
             ],
@@ -94,7 +130,7 @@ class Tested(LightningModule):
 def probe(
     net: nn.Module, data: LightningDataModule, num_classes: int, trainer: Trainer | None = None
 ) -> dict[str, Any]:
-    """Test a trained network, e.g. a teacher, on the test videos and on their middle frames.
+    """Test a trained network, e.g. a teacher, on the test videos, and on them stilled, reversed and shuffled.
 
     Args:
         net: maps clips (N, C, T, H, W) to logits (N, K).
