@@ -27,6 +27,7 @@ NOTES = frozenset(  # what folders beside the classes hold
     (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".pdf", ".html", ".npy", ".npz",
      ".pkl", ".mat", ".h5", ".zip", ".gz", ".tar", ".rar")
 )  # fmt: skip
+METADATA = ("metadata.csv", "metadata.jsonl")  # of folders that Hugging Face's `datasets` reads
 Part = Literal["train", "val", "test"]
 SPLITS: dict[Part, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -186,8 +187,10 @@ def split_folders(root: Path) -> dict[Part, Path]:
 
 
 def _holds_classes(folder: Path) -> bool:
-    """Whether a folder holds folders with videos in them, and none itself."""
+    """Whether a folder holds folders with videos in them, and none itself; or metadata, or shards."""
     held = entries(folder)
+    if any(path.name in METADATA or path.suffix == ".tar" for path in held):
+        return True
     if any(path.is_file() and is_video(path) for path in held):
         return False
     return any(path.is_dir() and any(map(is_video, entries(path))) for path in held)

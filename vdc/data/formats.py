@@ -10,10 +10,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from vdc.data.folders import class_folders, ignored, search
 from vdc.data.lists import Entry, beside, distinct, parse_list, parse_rawframes, slashes
+from vdc.data.metadata import names_files, parse_metadata
+from vdc.data.shards import parse_shards, shards_of
 from vdc.data.tables import Names, Source, placed
 from vdc.data.text import fields, lines, number, read_json_list, read_text, shown
 
-Format = Literal["auto", "folders", "list", "rawframes", "ucf101", "hmdb51", "hmdb51_all", "kinetics", "ssv2"]
+Format = Literal[
+    "auto", "folders", "list", "rawframes", "ucf101", "hmdb51", "hmdb51_all", "kinetics", "ssv2", "huggingface",
+    "webdataset",
+]  # fmt: skip
 LONGEST = 999_999  # seconds: six digits in names of Kinetics' files
 SPLIT_FILES = "*_test_split1.txt"
 
@@ -23,6 +28,10 @@ def detect(source: Source) -> Format:
     listing = source.listing
     if "_test_split" in listing.name or (listing.is_dir() and _visible(listing, SPLIT_FILES)):
         return "hmdb51"
+    if names_files(listing, source.root):
+        return "huggingface"
+    if shards_of(listing):
+        return "webdataset"
     if listing.is_dir():
         return "folders"
     if _is_json(listing):
@@ -36,6 +45,8 @@ def detect(source: Source) -> Format:
 
 def _is_json(listing: Path) -> bool:
     """Whether a file is JSON, or is called so; a path may begin with a bracket as well."""
+    if listing.suffix.lower() == ".jsonl":
+        return False
     text = read_text(listing).lstrip()
     if listing.suffix.lower() == ".json" or text[:1] not in ("[", "{"):
         return listing.suffix.lower() == ".json"
@@ -218,6 +229,8 @@ FORMATS: dict[str, Callable[[Source], tuple[list[Entry], Names]]] = {
     "hmdb51_all": _hmdb51,
     "kinetics": _kinetics,
     "ssv2": _ssv2,
+    "huggingface": parse_metadata,
+    "webdataset": parse_shards,
 }
 
 

@@ -12,6 +12,7 @@ from vdc.data.folders import VIDEOS, Part, has_suffix, ignored
 from vdc.data.formats import Format, read_entries
 from vdc.data.lists import Entry, class_table
 from vdc.data.reader import Decoder, Reader, open_video
+from vdc.data.shards import expanded
 from vdc.data.tables import Names, Source
 from vdc.data.text import shown
 
@@ -114,7 +115,7 @@ def _find(root: Path, listing: str | None) -> Path:
     if listing is None:
         return root
     for path in (root / listing, Path(listing).absolute()):
-        if path.exists() or any(path.parent.glob(path.name)):
+        if path.exists() or any(any(path.parent.glob(name)) for name in expanded(path.name)):
             return path
     raise FileNotFoundError(f"{listing}: no such list or folder, neither in {root} nor here")
 

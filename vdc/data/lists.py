@@ -36,9 +36,9 @@ def parse_list(source: Source) -> tuple[list[Entry], Names]:
     """Lines `path label`, or paths alone in folders that name their classes; with a header, its columns."""
     table = source.table
     if not table.header:
-        return _entries(source, [_headless(source, table, row) for row in table.rows])
+        return entries_of(source, [_headless(source, table, row) for row in table.rows])
     rows = [_by_header(source, table, row) for row in _of_part(table)]
-    return _entries(source, rows, _named_numbers(table, rows))
+    return entries_of(source, rows, _named_numbers(table, rows))
 
 
 def parse_rawframes(source: Source) -> tuple[list[Entry], Names]:
@@ -52,7 +52,7 @@ def parse_rawframes(source: Source) -> tuple[list[Entry], Names]:
             )
         count = number(row.where, values[0], "a frame count", 1)
         rows.append(Labelled(row.where, slashes(source, path), values[1], frames=count))
-    return _entries(source, rows)
+    return entries_of(source, rows)
 
 
 def _headless(source: Source, table: Table, row: Row) -> Labelled:
@@ -146,7 +146,7 @@ def _named_numbers(table: Table, rows: list[Labelled]) -> dict[int, str]:
     return names
 
 
-def _entries(
+def entries_of(
     source: Source, rows: list[Labelled], names: dict[int, str] | None = None
 ) -> tuple[list[Entry], Names]:
     """Entries with labels all numbers or all names, and the classes where they are known by number."""
@@ -236,4 +236,5 @@ def _numbered(source: Source, entries: list[Entry], named: dict[int, str]) -> Na
         return distinct([(first.get(k, str(source.listing)), named.get(k) or str(k)) for k in range(count)])
     names = [min(folders.get(label, {""})) for label in range(count)]
     apart = len(set(names)) == count and all(len(f) == 1 and f != {""} for f in folders.values())
+    apart = apart and not any(map(ignored, names))  # of unpacked shards
     return names if apart else [str(label) for label in range(count)]

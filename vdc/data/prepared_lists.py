@@ -15,7 +15,7 @@ from vdc.data.tables import Source
 from vdc.system.files import atomic_write
 from vdc.system.text import printable
 
-LISTS = frozenset((".txt", ".csv", ".tsv", ".json", ".list", ".lst"))
+LISTS = frozenset((".txt", ".csv", ".tsv", ".json", ".jsonl", ".list", ".lst"))
 TABLES = ("classind.txt", "classes.txt", "labels.json")  # names of classes, not lists of videos
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
+from vdc.data import metadata, shards
 from vdc.data.cache import undecodable
 from vdc.data.folders import Part, split_folders
 from vdc.data.formats import Format
@@ -39,7 +40,7 @@ def read_lists(
         ValueError: a line, label or class that makes no sense, or no videos at all.
     """
     listings: dict[Part, str | None] = {"train": train}
-    if train is None and fmt in ("auto", "folders") and Path(root).is_dir():
+    if train is None and fmt in ("auto", "folders", "huggingface", "webdataset") and Path(root).is_dir():
         listings |= _folders_of(root)
     if test is not None:
         listings["test"] = test
@@ -64,8 +65,10 @@ def read_lists(
 
 
 def _folders_of(root: str) -> dict[Part, str | None]:
-    """The `train`, `val` and `test` folders of class folders in `root`; `val` is the test part without `test`."""
-    found: dict[Part, str | None] = {part: str(path) for part, path in split_folders(Path(root)).items()}
+    """The `train`, `val`, `test` folders in `root`, or parts that its metadata or shards tell; `val` may be `test`."""
+    place = Path(root).absolute()
+    parts = split_folders(place) or metadata.parts_of(place) or shards.parts_of(place)
+    found: dict[Part, str | None] = {part: str(path) for part, path in parts.items()}
     if "test" not in found and "val" in found:
         rank_zero_warn(f"{root}: no test folder; the videos in {found['val']} are the test videos")
         found["test"] = found.pop("val")

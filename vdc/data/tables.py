@@ -1,18 +1,19 @@
 """Lists as tables: rows of cells, the separator and the header told by the content."""
 
+import json
 import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vdc.data.folders import VIDEOS, Part, has_suffix
 from vdc.data.text import cells_by, lines, numeric
 
 PATHS = (
     "path", "video_path", "filepath", "file_path", "clip_path", "file", "filename", "file_name", "video",
-    "video_file", "clip", "clip_name", "video_name", "name", "video_id", "id",
+    "video_file_name", "video_file", "clip", "clip_name", "video_name", "name", "video_id", "id",
 )  # fmt: skip
 LABELS = (
     "label", "class", "label_id", "class_id", "label_idx", "class_idx", "label_index", "class_index", "target",
@@ -96,6 +97,8 @@ class Table:
 
 def read_table(source: Source) -> Table:
     """The rows of a list; what separates the cells, and whether there is a header, is told by the content."""
+    if source.listing.suffix.lower() == ".jsonl":
+        return _json_lines(source)
 
     def is_entry(line: str) -> bool:
         return any(_strength(source, _cells(source, sep, "", line), sep) == 2 for sep in (*SEPARATORS, ""))
@@ -108,6 +111,27 @@ def read_table(source: Source) -> Table:
     if _is_header(source, first, separator):
         header = [_column(cell) for cell in first]
     return Table(source, rows[bool(header) :], separator, header)
+
+
+def _json_lines(source: Source) -> Table:
+    """A list of one JSON object a line, whose keys are the columns.
+
+    Raises:
+        ValueError: a line is no object.
+    """
+    found: list[tuple[str, dict[str, Any]]] = []
+    for where, line in lines(source.listing):
+        try:
+            held = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: not valid JSON: {error}") from error
+        if not isinstance(held, dict):
+            raise ValueError(f'{where}: expected an object such as {{"file_name": ..., "label": ...}}')
+        found.append((where, {_column(key): value for key, value in held.items()}))
+    header = list(dict.fromkeys(key for _, held in found for key in held))
+    cells = [[held.get(key) for key in header] for _, held in found]
+    rows = [["" if value is None else str(value) for value in row] for row in cells]
+    return Table(source, [Row(where, row) for (where, _), row in zip(found, rows, strict=True)], ",", header)
 
 
 def _is_header(source: Source, cells: list[str], separator: str) -> bool:
