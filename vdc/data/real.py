@@ -46,7 +46,7 @@ class RealData(LightningDataModule):
         root: folder that the paths in the lists start from.
         train: list of training videos, or their folder; `None`: `root`, with its `train`, `val`, `test` folders.
         test: list of test videos, or the folder of their class folders.
-        format: of the lists, see docs/formats.md; `auto` looks. `hmdb51_all` also trains on what HMDB51's split leaves out.
+        format: of lists (docs/formats.md); `auto` looks. `hmdb51_all` also trains on what HMDB51's split leaves out.
         spec: shapes of stored and seen clips.
         classes: keep only these classes, in alphabetical order.
         load_size: height and width of frames as decoded; `None`: 8/7 of `spec.size`, of which test clips cut 7/8.
