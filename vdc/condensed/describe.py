@@ -48,12 +48,13 @@ def export(condensed: str, out: str, ipc: int | None = None, format: Format = "v
         out: a new or empty folder.
         ipc: items per class; all of them where not given.
         format: `videos`; `frames`: folders of JPEG files with a list of `path frames label`, as mmaction2 reads raw
-            frames; `webdataset`: `clips.tar` of `000000.mp4` and `000000.cls`.
+            frames; `webdataset`: `clips.tar` of `000000.mp4` and `000000.cls`; `mmaction2`: videos, annotation file and
+            config; `huggingface`: a folder that `datasets` loads, with its card.
     """
     stored = load(condensed, ipc)
     written = write_videos(stored, out, format=format)
     files = sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
     print(
-        f"{format}, list.txt and classes.txt in {printable(out)}: {files:,} bytes; the set itself stores "
+        f"{format} in {printable(out)}: {files:,} bytes; the set itself stores "
         f"{sum(stored.nbytes.values()):,}",
     )

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vdc.condensed.card import card, metadata, mmaction2_config
 from vdc.condensed.manifest import CondensedSet
 from vdc.condensed.preview import FPS
 from vdc.ops.pixels import to_frames
@@ -19,7 +20,11 @@ from vdc.system.files import fresh_dir
 from vdc.system.mp4 import write_mp4
 from vdc.system.text import printable
 
-Format = Literal["videos", "frames", "webdataset"]
+Format = Literal["videos", "frames", "webdataset", "mmaction2", "huggingface"]
+PLACES: dict[str, str] = {
+    "mmaction2": "videos",
+    "huggingface": "train",
+}  # folders that clips lie in, where not at the top
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
@@ -46,7 +51,9 @@ def export(
 
     `frames` writes folders `<class>/<item>/img_00001.jpg`, ... (quality 95, 4:4:4) and a list of `path frames label`,
     which is mmaction2's of a RawframeDataset. `webdataset` packs the videos of `list.txt` into `clips.tar`, samples
-    `000000.mp4`, `000000.cls`, in the order of the list.
+    `000000.mp4`, `000000.cls`, in the order of the list. `mmaction2` has the videos in `videos`, `train_list.txt`,
+    `label_map.txt` and a `dataset.py` to inherit from; `huggingface` in `train` with `metadata.jsonl`, and a dataset
+    card.
 
     Args:
         condensed: the set.
@@ -65,28 +72,50 @@ def export(
     per_class, per_item = len(rows) // condensed.num_classes, condensed.per_item
     lines = []
     with fresh_dir(out) as folder:
+        place = folder / PLACES.get(format, ".")
         for label, name in enumerate(folder_names(condensed.classes)):
-            (folder / name).mkdir()
+            (place / name).mkdir(parents=True)
             for i, row in enumerate(rows[label * per_class : (label + 1) * per_class]):
                 clip = f"{i // per_item:03d}" + (f"_{i % per_item}" if per_item > 1 else "")
                 for number, film in enumerate(to_frames(memory.render(row.repeat(variants))[0])):
                     path = f"{name}/{clip}" + (f"-{number}" if variants > 1 else "")
                     if format == "frames":
-                        write_frames(folder / path, film)
+                        write_frames(place / path, film)
                         lines.append(f"{path} {len(film)} {label}\n")
                     else:
-                        write_mp4(folder / f"{path}.mp4", film, FPS, 4, "yuv444p")
+                        write_mp4(place / f"{path}.mp4", film, FPS, 4, "yuv444p")
                         lines.append(f"{path}.mp4 {label}\n")
-        (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
-        (folder / "classes.txt").write_text(
-            "".join(f"{printable(name)}\n" for name in condensed.classes), encoding="utf-8"
-        )
-        if format == "webdataset":
-            pack(folder, lines)
+        describe(condensed, folder, lines, format)
         labels = condensed.labels.prefix(rows.repeat_interleave(variants))
         if labels.kind != "hard":
             save_file(labels.tensors(), folder / "labels.safetensors", {"labels": json.dumps(labels.info())})
     return out
+
+
+def describe(condensed: CondensedSet, folder: Path, lines: Sequence[str], format: Format) -> None:
+    """Write what tells another toolkit of the clips in a folder.
+
+    Args:
+        condensed: the set.
+        folder: of the export.
+        lines: `path label` of every clip.
+        format: of the export.
+    """
+    names = "".join(f"{printable(name)}\n" for name in condensed.classes)
+    texts = {"list.txt": "".join(lines), "classes.txt": names}
+    if format == "mmaction2":
+        texts = {
+            "train_list.txt": texts["list.txt"],
+            "label_map.txt": names,
+            "dataset.py": mmaction2_config(condensed),
+        }
+    elif format == "huggingface":
+        texts = {"train/metadata.jsonl": metadata(condensed.classes, lines), "classes.txt": names}
+        texts["README.md"] = card(condensed, len(lines))
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    if format == "webdataset":
+        pack(folder, lines)
 
 
 def write_frames(folder: Path, film: Tensor) -> None:
