@@ -8,10 +8,11 @@ from io import StringIO
 import pytest
 import yaml
 
+from vdc.report.study import opening
 from vdc.study.plan import plan
 from vdc.study.plot import draw
 from vdc.study.study import load
-from vdc.study.table import as_csv, as_markdown, long, pivot, rows
+from vdc.study.table import as_csv, as_markdown, leading, long, pivot, rows
 from vdc.study.table import write as write_table
 
 
@@ -100,7 +101,9 @@ def test_files_and_plots(made, tmp_path, kind):
     write_table(study, found, tmp_path / "page")
     draw(study, found, tmp_path / "page")
     names = {path.name for path in (tmp_path / "page").iterdir()}
-    assert names == {"table.md", "table.csv", "plot.png", "plot.pdf"}
+    assert names == {"table.md", "table.csv", "table.json", "plot.png", "plot.pdf"}
+    told = opening(str(tmp_path / "page"))
+    assert (told.title, told.table[0][: told.texts]) == (study.title, leading(study, found))
     assert (tmp_path / "page/plot.pdf").read_bytes().startswith(b"%PDF")
 
 

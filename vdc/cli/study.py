@@ -122,7 +122,11 @@ def link(made: Plan, root: Path, folder: Path) -> None:
 
 def report_words(made: Plan, root: Path, folder: Path) -> list[str]:
     """What `vdc report` is given: all results, and what the study says of it."""
-    words = [str(made.steps[name].folder(root)) for cell in made.cells for name in cell.runs]
+    places = [str(made.steps[name].folder(root)) for cell in made.cells for name in cell.runs]
+    sets = [made.steps[cell.runs[0]].flags.get("condensed") for cell in made.cells if cell.runs]
+    shown = dict.fromkeys(one for one in sets if one is not None)  # of the first start, to play on the page
+    words = places + [referred(one, lambda name: output(name, root)) for one in shown]
+    words += ["--study", str(folder)]
     words += ["--out", str(folder / "report"), "--html", str(folder / "page.html"), "--show", "false"]
     for key, value in made.report.items():
         words += word(key, referred(value, lambda name: output(name, root)))
@@ -132,14 +136,13 @@ def report_words(made: Plan, root: Path, folder: Path) -> list[str]:
 def page(made: Plan, root: Path, folder: Path) -> None:
     """The report on all results that are there."""
     words = report_words(made, root, folder)
-    there = [
-        one for one in words if not one.startswith(str(root / "steps" / "evaluate")) or Path(one).is_dir()
-    ]
-    if there[0] == "--out":
+    first = words.index("--study")
+    there = [place for place in words[:first] if Path(place).is_dir()]
+    if not any(Path(place).is_relative_to(root / "steps") and "evaluate-" in place for place in there):
         return
     parser = parser_of("report")
     try:
-        reporting.report(**parser.instantiate_classes(parser.parse_args(there)))
+        reporting.report(**parser.instantiate_classes(parser.parse_args([*there, *words[first:]])))
     except (ArgumentError, ValueError, OSError) as error:
         print(f"no report: {error}")
 

@@ -31,6 +31,7 @@ PALETTE = [
 GREY, BLUE = "#8a8a8a", "#4c78a8"  # references; a single thing
 LINE, CHARACTER, LABEL = 13, 6.2, 220  # pixels: between labels, of a letter, of the longest label
 HEIGHT, WIDTH = 300, 560
+SAME = 1.02  # sizes that differ by less are one
 TICKS = 6  # values that an axis shows themselves
 LIGHT = {"background": "white", "font": "Liberation Sans, sans-serif", "view": {"stroke": None}}
 BYTES = (
@@ -189,7 +190,8 @@ def curve(rows: Sequence[Row], full: Row | None, across: str) -> Chart | None:
         `None` where all lines share one place: `comparison` shows them better.
     """
     shown = [row for row in scored(rows) if getattr(row, across) and row.ipc is not None]
-    if len({getattr(row, across) for row in shown}) < 2:
+    places = [getattr(row, across) for row in shown]
+    if not places or max(places) < SAME * min(places):
         return None
     shown.sort(key=lambda row: getattr(row, across))
     ticks = steps_between([float(getattr(row, across)) for row in shown])

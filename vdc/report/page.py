@@ -20,6 +20,8 @@ from vdc.report.results import Result, find_sets, read_coded, read_results
 from vdc.report.rows import HEADERS, TEXTS, Row, cells, columns, name_of, table_rows
 from vdc.report.sizes import charts as size_charts
 from vdc.report.sizes import curves
+from vdc.report.starts import pooled
+from vdc.report.study import Opening
 from vdc.report.tables import size
 from vdc.system.files import atomic_write
 from vdc.system.versions import versions
@@ -47,16 +49,18 @@ def write_page(
     command: str | None = None,
     rows: Sequence[Row] | None = None,
     pairs: Sequence[Pair] = (),
+    study: Opening | None = None,
 ) -> Path:
     """Write a page about condensed sets and evaluations.
 
     Args:
         dirs: condensed sets, runs, studies, result folders or files.
         out: the HTML file.
-        heading: of the page; `None` names what it shows.
+        heading: of the page; `None` is the study's title, or names what the page shows.
         command: that made all of it; the page tells those of each set and evaluation in any case.
         rows: lines of the table, with published ones; `None` makes them.
         pairs: differences to tell.
+        study: whose words and table come first.
 
     Returns:
         The file.
@@ -69,14 +73,18 @@ def write_page(
     paths = find_sets(dirs)
     if not results and not paths:
         raise FileNotFoundError(f"neither condensed sets nor evaluations in {', '.join(dirs)}")
-    rows = table_rows(results, read_coded(dirs)) if rows is None else rows
+    coded = read_coded(dirs)
+    rows = table_rows(pooled(results), coded) if rows is None else rows
     sets = show_all(paths, CLIPS)
-    details, note = evaluations(results, {row.source: row for row in rows})
+    details, note = evaluations(results, {row.source: row for row in table_rows(results, coded)})
     overview = charts.overview(rows) + size_charts(curves(results))
     fits = [charts.learning(fit_losses(one.path), "loss of condensation") for one in sets]
-    names = columns(rows)
+    shared, names = in_common(rows, columns(rows))
     html = template().render(
-        heading=heading or heading_of(sets, results),
+        heading=heading or (heading_of(sets, results) if study is None else study.title),
+        study=study,
+        shared=shared,
+        several=any(row.starts for row in rows),
         facts=facts(rows),
         headers=[(HEADERS[name], name not in TEXTS or name == "ipc") for name in names],
         lines=[[(cells(row)[name], getattr(row, name), name in TEXTS) for name in names] for row in rows],
@@ -130,7 +138,8 @@ def script(value: Any) -> Markup:
 def plain(chart: Any) -> dict[str, Any]:
     """A chart as JSON, as wide as its place on the page, which also gives its colours."""
     spec: dict[str, Any] = chart.to_dict(validate=False)  # tests validate
-    spec.pop("config", None)
+    for name in ("config", "padding"):  # room for names beside a plot is made by the page's way of fitting
+        spec.pop(name, None)
     return spec | {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
@@ -140,6 +149,16 @@ def heading_of(sets: Sequence[Shown], results: Sequence[Result]) -> str:
     methods = list(dict.fromkeys(str(one["method"]) for one in manifests))
     few = ", ".join(methods) if len(methods) <= 3 else f"{len(methods)} methods"
     return f"{few} on {len(manifests[0]['classes'])} classes"
+
+
+def in_common(rows: Sequence[Row], names: Sequence[str]) -> tuple[str, list[str]]:
+    """Words that all lines share, for a sentence, and the columns in which lines differ."""
+    if len(rows) < 2:
+        return "", list(names)
+    same = [name for name in ("labels", "student") if len({getattr(row, name) for row in rows}) == 1]
+    values = {"labels": f"{rows[0].labels} labels" if rows[0].labels else "", "student": rows[0].student}
+    told = ", ".join(values[name] for name in same if values[name])
+    return told, [name for name in names if name not in same]
 
 
 def facts(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
@@ -159,7 +178,9 @@ def facts(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
         alike = [row for row in small if row.method == "Random" and (row.ipc, row.labels, row.student) == (
             best.ipc, best.labels, best.student)]  # fmt: skip
         if alike and best.method != "Random":
-            found.append(("random clips, as many", f"{cells(alike[0])['top1']} %", "same labels and student"))
+            random = max(alike, key=lambda row: row.top1 or 0.0)
+            told = ", ".join(part for part in (random.setting, "same labels and student") if part)
+            found.append(("random clips, as many", f"{cells(random)['top1']} %", told))
         if (full := charts.bound_of(scored, best.student)) is not None:
             found.append(("all training videos", f"{cells(full)['top1']} %", "the full-data bound"))
         shares = [(best.of_source, "of the source files"), (best.of_coded, "of all clips, coded")]

@@ -15,6 +15,8 @@ from vdc.report.rows import Row, as_csv, as_markdown, as_tables, published_rows,
 from vdc.report.sizes import as_tables as as_size_tables
 from vdc.report.sizes import curves
 from vdc.report.sizes import write as write_sizes
+from vdc.report.starts import pooled
+from vdc.report.study import opening
 from vdc.report.tables import console
 from vdc.system.files import atomic_write
 
@@ -29,6 +31,7 @@ def report(
     teacher: str | None = None,
     html: str | None = None,
     paired: Sequence[str] | None = None,
+    study: str | None = None,
 ) -> list[Row]:
     """Collect evaluations, print them as a table, and write CSV, markdown, pictures and a page.
 
@@ -40,6 +43,7 @@ def report(
             `differences`, pictures of what changes in condensed clips. `None` writes nothing.
         html: file of a page that shows all of it, with the stored clips playing; opens offline.
         paired: two places, A and B: also tell how far A is ahead, with its error.
+        study: folder of a study, whose title and table open the page.
         published: YAML file of published numbers: a list `results` of `method`, `value`, and `ipc`, `labels`,
             `metric` (top1 or top5), `student`, `std`, `dataset`, `table` where known.
         dataset: show only the published numbers of this data set.
@@ -49,7 +53,8 @@ def report(
         teacher: folder of the network that says which classes move, see `vdc.report.motion`.
 
     Returns:
-        The lines, full data first, then by ipc, method and labels.
+        The lines, full data first, then by ipc, method and labels; sets that differ in the seed of their start
+        alone are one line, of `report.csv` a line each.
 
     Raises:
         FileNotFoundError: a folder that is not there, or no evaluations at all.
@@ -71,9 +76,10 @@ def report(
             first = Path(dirs[0])
             code_training_clips(data, first if first.is_dir() else first.parent)
     coded = read_coded(dirs)
-    rows, sizes = table_rows(results, coded), curves(results)
+    rows, single, sizes = table_rows(pooled(results), coded), table_rows(results, coded), curves(results)
     if published is not None:
-        rows += published_rows(Path(published), dataset)
+        theirs = published_rows(Path(published), dataset)
+        rows, single = rows + theirs, single + theirs
     if show:
         screen = console()
         for table in as_tables(rows, screen.width):
@@ -86,7 +92,7 @@ def report(
             screen.print(as_paired_table(pairs))
     if out is not None:
         folder = Path(out)
-        for name, text in (("report.csv", as_csv(rows)), ("report.md", as_markdown(rows))):
+        for name, text in (("report.csv", as_csv(single)), ("report.md", as_markdown(rows))):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         picture(rows, folder / "report.png")
@@ -96,7 +102,7 @@ def report(
             groups.write(folder)
         draw_all(dirs, folder)
     if html is not None:
-        write_page(dirs, html, rows=rows, pairs=pairs)
+        write_page(dirs, html, rows=rows, pairs=pairs, study=None if study is None else opening(study))
         if show:
             console().print(f"page {html}")
     return rows

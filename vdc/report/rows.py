@@ -31,7 +31,8 @@ class Row:
     labels: str
     student: str
     protocol: str
-    seeds: int
+    starts: int | None  # condensed sets that the line is of, from as many seeds; `None` of one
+    seeds: int  # runs in all
     top1: float | None
     top1_std: float | None
     top5: float | None
@@ -53,6 +54,7 @@ class Row:
 
 TEXTS = {"method": "method", "setting": "setting", "ipc": "ipc", "labels": "labels", "student": "student"}
 NUMBERS = {
+    "starts": "starts",
     "top1": "top-1 %",
     "accuracy_ratio": "top-1 / full",
     "bytes": "bytes",
@@ -71,6 +73,7 @@ NUMBERS = {
 HEADERS = TEXTS | NUMBERS
 OPTIONAL = (
     "setting",
+    "starts",
     "steps",
     "final_loss",
     "of_source",
@@ -146,6 +149,7 @@ def row_of(
         labels=held["protocol"]["labels"],
         student=student_of(held),
         protocol=held["protocol"]["name"],
+        starts=held.get("starts"),
         seeds=len(held["seeds"]),
         top1=held["top1"]["mean"],
         top1_std=held["top1"]["std"],

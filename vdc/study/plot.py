@@ -13,6 +13,7 @@ from vdc.study.table import SCORES, Row, labelled, varying
 from vdc.system.files import atomic_write
 
 HEIGHT, WIDTH, STEP = 200, 240, 22  # pixels of a panel; of a bar
+BAR = "#4c78a8"
 LIGHT = {"background": "white", "font": "Liberation Sans, sans-serif", "view": {"stroke": None}}
 
 
@@ -77,28 +78,42 @@ def point(
 def panel(points: Sequence[dict[str, Any]], key: str, across: str | None) -> Any:
     """One panel: marks of ours with deviations, hollow ones of the paper."""
     own = [one for one in points if one["panel"] == key]
-    score = own[0]["score"]
+    return bars(own, key) if across is None else curves(own, key, across)
+
+
+def bars(own: Sequence[dict[str, Any]], key: str) -> Any:
+    """A bar per cell, named in full at its left."""
+    names = list(dict.fromkeys(one["x"] for one in own))
+    base = alt.Chart(alt.InlineData(values=own))
+    ours = base.transform_filter("isValid(datum.mean)")
+    y = alt.Y("x:N", sort=names, title=None, axis=alt.Axis(labelLimit=260, ticks=False))
+    x = alt.X("mean:Q", title=own[0]["score"], scale=alt.Scale(zero=True))
+    ends = {name: alt.X(f"{name}:Q", title=own[0]["score"]) for name in ("low", "published")}
+    theirs = base.transform_filter("isValid(datum.published)").mark_point(
+        filled=False, size=40, color="black"
+    )
+    marks = [
+        ours.mark_bar(size=0.6 * STEP, color=BAR).encode(y=y, x=x),
+        ours.mark_rule(color="black").encode(y=y, x=ends["low"], x2="high:Q"),
+        theirs.encode(y=y, x=ends["published"]),
+    ]
+    return alt.layer(*marks).properties(height=STEP * len(names), width=WIDTH, title=key)
+
+
+def curves(own: Sequence[dict[str, Any]], key: str, across: str) -> Any:
+    """A line per series over the sizes `across`."""
     order = list(dict.fromkeys(one["x"] for one in own))
     base = alt.Chart(alt.InlineData(values=own))
-    x = alt.X("x:N", sort=order, title=across, axis=alt.Axis(labelAngle=0 if across else -50, labelLimit=220))
-    y = alt.Y("mean:Q", title=score, scale=alt.Scale(zero=across is None))
-    legend = alt.Legend(orient="bottom", columns=3) if across else None
-    color: Any = alt.Color("series:N", title=None, legend=legend)
-    ours = "isValid(datum.mean)"
-    if across is None:
-        color = alt.value("#4c78a8")
-        marks = [base.transform_filter(ours).mark_bar(size=0.6 * STEP).encode(x=x, y=y, color=color)]
-    else:
-        drawn = base.transform_filter(ours)
-        marks = [drawn.mark_line(strokeWidth=1.2).encode(x=x, y=y, color=color)]
-        marks += [drawn.mark_point(filled=True, size=30, opacity=1).encode(x=x, y=y, color=color)]
-    dark = alt.value("black") if across is None else color
-    bars = (
-        base.transform_filter(ours)
-        .mark_rule()
-        .encode(x=x, y=alt.Y("low:Q", title=score), y2="high:Q", color=dark)
-    )
+    ours = base.transform_filter("isValid(datum.mean)")
+    x = alt.X("x:N", sort=order, title=across, axis=alt.Axis(labelAngle=0, labelLimit=220))
+    y = alt.Y("mean:Q", title=own[0]["score"], scale=alt.Scale(zero=False))
+    ends = {name: alt.Y(f"{name}:Q", title=own[0]["score"]) for name in ("low", "published")}
+    color = alt.Color("series:N", title=None, legend=alt.Legend(orient="bottom", columns=3))
     theirs = base.transform_filter("isValid(datum.published)").mark_point(filled=False, size=40)
-    marks += [bars, theirs.encode(x=x, y=alt.Y("published:Q", title=score), color=dark)]
-    width = WIDTH if across else max(WIDTH, STEP * len(order))
-    return alt.layer(*marks).properties(height=HEIGHT, width=width, title=key)
+    marks = [
+        ours.mark_line(strokeWidth=1.2).encode(x=x, y=y, color=color),
+        ours.mark_point(filled=True, size=30, opacity=1).encode(x=x, y=y, color=color),
+        ours.mark_rule().encode(x=x, y=ends["low"], y2="high:Q", color=color),
+        theirs.encode(x=x, y=ends["published"], color=color),
+    ]
+    return alt.layer(*marks).properties(height=HEIGHT, width=WIDTH, title=key)

@@ -13,7 +13,7 @@ from vdc.study.plan import Cell, Plan
 from vdc.study.published import entries, of_cell
 from vdc.study.steps import RECORD, Outcome, finished
 from vdc.study.study import Study, Value
-from vdc.system.files import atomic_write, read_json
+from vdc.system.files import atomic_write, read_json, write_json
 
 SHORT = {
     "single_frame": "still_top1",
@@ -172,10 +172,15 @@ def varying(found: Sequence[Row]) -> list[str]:
     return [axis for axis, some in values.items() if len(some) > 1]
 
 
+def leading(study: Study, found: Sequence[Row]) -> list[str]:
+    """Axes that name the lines of the table."""
+    taken = {*study.table.rows, *study.table.columns}
+    return study.table.rows + [axis for axis in varying(found) if axis not in taken]
+
+
 def pivot(study: Study, found: Sequence[Row]) -> list[list[str]]:
     """Header and lines, rows and columns as the paper prints them."""
-    columns = study.table.columns
-    down = study.table.rows + [axis for axis in varying(found) if axis not in {*study.table.rows, *columns}]
+    columns, down = study.table.columns, leading(study, found)
     across = list(dict.fromkeys(tuple(row.cell.values.get(axis) for axis in columns) for row in found))
     lines: dict[tuple[Value | None, ...], dict[tuple[Value | None, ...], str]] = {}
     for row in found:
@@ -257,7 +262,10 @@ def as_csv(study: Study, found: Sequence[Row]) -> str:
 
 
 def write(study: Study, found: Sequence[Row], folder: Path) -> None:
-    """`table.md`, `table.csv`, and `plot.png` and `plot.pdf` where there is something to draw."""
+    """`table.md`, `table.csv`, and `table.json`, with which the page opens."""
+    words = {name: getattr(study, name).strip() for name in ("title", "source", "fixed", "claim")}
+    held = words | {"texts": len(leading(study, found)), "table": pivot(study, found)}
+    write_json(folder / "table.json", held)
     for name, text in (("table.md", as_markdown(study, found)), ("table.csv", as_csv(study, found))):
         with atomic_write(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
