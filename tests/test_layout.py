@@ -27,6 +27,7 @@ ELSEWHERE = {  # a test file, and why it is the one of modules of other names
     "data/test_lists.py": {  # formats, recognised and read as lists are
         "data.formats", "data.tables", "data.text", "data.splits",
     },
+    "data/test_cache.py": {"data.store"},
     "data/test_prepare.py": {"data.prepared_lists"},
     "data/test_stratify.py": {"data.sources"},
     "data/test_real.py": {"data.loaders"},  # what the data module puts together

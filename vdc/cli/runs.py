@@ -34,7 +34,9 @@ TRAINER = (
     "max_steps", "max_epochs", "max_time", "min_steps", "min_epochs", "precision", "accumulate_grad_batches",
     "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "overfit_batches", "fast_dev_run",
 )  # fmt: skip
-ELSEWHERE = ("data.num_workers", "data.cache", "model.out", "progress", "checkpoint_every", "out", "dry_run")
+ELSEWHERE = (
+    "data.num_workers", "data.cache", "data.cache_gb", "model.out", "progress", "checkpoint_every", "out", "dry_run",
+)  # fmt: skip
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,37 +1,20 @@
-"""A whole split decoded into host memory once, and the one-off check of every file."""
+"""A whole split decoded once, into host memory or onto the disk, and the one-off check of every file."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from vdc.data.disk import open_or_make
 from vdc.data.index import Video
 from vdc.data.reader import BadVideo
+from vdc.data.store import Needed, Store, decode_all, parallel, placed
 from vdc.system.memory import free_memory
 
-Cache = Literal["auto", "ram", "none"]
-Needed = Callable[[int], Iterable[int]]  # from the length of a video to the frames that may be asked for
+Cache = Literal["auto", "ram", "disk", "none"]
 SHARE = 0.25  # of the free memory that `auto` takes at most
 SAMPLE = 32  # videos that the size is estimated from
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class Store(NamedTuple):
-    """Decoded frames of all videos of a split."""
-
-    frames: Tensor  # (S, H, W, C) uint8
-    lengths: list[int]  # of every video
-    offsets: list[int]  # of every video in `table`
-    table: Tensor  # (sum of lengths,) int64: where in `frames` each frame of each video is
-
-    def positions(self, row: int, indices: Sequence[int]) -> Tensor:
-        """Where in `frames` the frames `indices` of video `row` are, (n,) int64."""
-        return self.table[torch.tensor(indices) + self.offsets[row]]
 
 
 def load(
@@ -41,26 +24,35 @@ def load(
     cache: Cache,
     name: str,
     local: tuple[int, int],
+    limit: int = 0,
 ) -> Store | None:
-    """Decode a split into memory, if it fits.
+    """Decode a split into memory, if it fits, or onto the disk, once for all commands.
 
     Args:
         videos: the split.
         size: height and width that frames are resized to.
         needed: which frames to keep of a video of some length.
-        cache: `auto` takes at most a quarter of the free memory, `ram` at most all of it, `none` nothing.
+        cache: `auto` takes at most a quarter of the free memory, `ram` at most all of it, `none` nothing; `disk`
+            keeps a file, see `vdc.data.disk`.
         name: of the split, for the progress bar.
         local: which process of this machine this is, and how many share its memory and cores.
+        limit: bytes of all that `disk` keeps.
 
     Returns:
         The store, or `None` where `cache` says so.
 
     Raises:
-        ValueError: `ram`, and the memory does not suffice.
+        ValueError: `ram` or `disk`, and that does not suffice.
         BadVideo: a video cannot be decoded.
     """
     if cache == "none" or not videos:
         return None
+
+    def lengths_of() -> list[int]:
+        return list(parallel(_length, videos, f"{name}: lengths", local))
+
+    if cache == "disk":
+        return open_or_make(videos, size, needed, limit, name, local, lengths_of)
     free = free_memory(sharing=local[1])
     budget = free if cache == "ram" else int(SHARE * free)
 
@@ -77,14 +69,14 @@ def load(
     sample = videos[:: max(len(videos) // SAMPLE, 1)]
     if not fits(sum(len(set(needed(n))) for n in map(_length, sample)) * len(videos) / len(sample)):
         return None
-    lengths = list(_parallel(_length, videos, f"{name}: lengths", local))
+    lengths = lengths_of()
     kept = [sorted(set(needed(length))) for length in lengths]
     if not fits(sum(map(len, kept))):
         return None
-    return _decode(videos, size, lengths, kept, name, local)
+    return _in_memory(videos, size, lengths, kept, name, local)
 
 
-def _decode(
+def _in_memory(
     videos: Sequence[Video],
     size: tuple[int, int],
     lengths: list[int],
@@ -92,26 +84,18 @@ def _decode(
     name: str,
     local: tuple[int, int],
 ) -> Store:
-    """Decode the frames `kept` of every video, in parallel, straight to their places."""
+    """Decode the frames `kept` of every video straight to their places."""
     with torch.inference_mode(
         False
     ):  # the trainer tests in that mode, and threads could not write to its tensors
         frames = torch.empty((sum(map(len, kept)), *size, 3), dtype=torch.uint8)
-    table = torch.full((sum(lengths),), -1)
-    offsets, first, offset = [], [0], 0
-    for length, indices in zip(lengths, kept, strict=True):
-        table[torch.tensor(indices) + offset] = torch.arange(len(indices)) + first[-1]
-        offsets.append(offset)
-        offset += length
-        first.append(first[-1] + len(indices))
+    store = Store(frames, *placed(lengths, kept))
 
-    def decode(row: int) -> None:
-        reader = videos[row].open()
-        frames[first[row] : first[row + 1]] = reader.get(kept[row], size)
+    def put(row: int, found: Tensor) -> None:
+        frames[store.first[row] : store.first[row + 1]] = found
 
-    for _ in _parallel(decode, range(len(videos)), f"{name}: decoding", local):
-        pass
-    return Store(frames, lengths, offsets, table)
+    decode_all(videos, size, kept, put, name, local)
+    return store
 
 
 def undecodable(videos: Sequence[Video], local: tuple[int, int]) -> dict[int, str]:
@@ -132,21 +116,8 @@ def undecodable(videos: Sequence[Video], local: tuple[int, int]) -> dict[int, st
             return str(error)
         return ""
 
-    return {
-        i: reason for i, reason in enumerate(_parallel(check, videos, "checking videos", local)) if reason
-    }
+    return {i: reason for i, reason in enumerate(parallel(check, videos, "checking videos", local)) if reason}
 
 
 def _length(video: Video) -> int:
     return len(video.open())
-
-
-def _parallel(work: Callable[[T], R], items: Sequence[T], name: str, local: tuple[int, int]) -> Iterator[R]:
-    """`work` over `items` on this process's share of the cores, in order; a progress bar if it takes long."""
-    rank, processes = local
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(max(cores // processes, 1))
-    try:
-        yield from tqdm(pool.map(work, items), name, len(items), disable=rank > 0, delay=1, unit="video")
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vdc.data.cache import Store
 from vdc.data.index import Video
 from vdc.data.sampler import Key
+from vdc.data.store import Store
 from vdc.ops.augment import centre_boxes, full_boxes, random_boxes
 from vdc.ops.rng import generator
 from vdc.ops.windows import frame_indices, max_start

@@ -11,6 +11,7 @@ from vdc.data.clips import ClipLoader, Steps, VideoClips, whole
 from vdc.data.sampler import EveryClip, Key, Keys, PerClass, Shuffled
 from vdc.ops.rng import generator
 
+COUNTS = ("batch_size", "per_class", "test_clips", "candidates")
 Kind = Literal["shuffled", "per_class", "every_clip", "none"]
 
 
@@ -34,6 +35,34 @@ class Ranks(NamedTuple):
 
     rank: int = 0
     world: int = 1
+
+
+def check_options(
+    counts: Sequence[int], crop_scale: tuple[float, float], flip: float, val_share: float, cache_gb: float
+) -> None:
+    """Refuse numbers of a data module that make no sense.
+
+    Args:
+        counts: `COUNTS`, which must be at least 1.
+        crop_scale: see `vdc.data.RealData`, as the others.
+        flip: a probability.
+        val_share: a share.
+        cache_gb: a size.
+
+    Raises:
+        ValueError: the first, with its flag.
+    """
+    for name, count in zip(COUNTS, counts, strict=True):
+        if count < 1:
+            raise ValueError(f"--data.{name} must be at least 1, got {count}")
+    if not 0 < crop_scale[0] <= crop_scale[1] <= 1 or not 0 <= flip <= 1:
+        raise ValueError(
+            f"--data.crop_scale must rise within 0..1 and --data.flip lie in it: {crop_scale}, {flip}"
+        )
+    if not 0 <= val_share < 1:
+        raise ValueError(f"--data.val_share must be in [0, 1), got {val_share}")
+    if not 0 < cache_gb < 1e9:
+        raise ValueError(f"--data.cache_gb must be positive, got {cache_gb}")
 
 
 def clip_loader(clips: VideoClips, keys: Keys | list[Key], batch_size: int, workers: int) -> ClipLoader:

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from tqdm import tqdm
 
-from vdc.data.cache import Cache, Store, load
+from vdc.data.cache import Cache, load
 from vdc.data.clips import ClipLoader, Short, VideoClips
 from vdc.data.folders import Part
 from vdc.data.formats import Format
@@ -21,6 +21,7 @@ from vdc.data.loaders import (
     Ranks,
     Trained,
     batches_left,
+    check_options,
     clip_loader,
     per_class,
     random_videos,
@@ -31,6 +32,7 @@ from vdc.data.loaders import (
 from vdc.data.reader import Decoder, decoder_version
 from vdc.data.sampler import Key, Keys, left_at
 from vdc.data.splits import BadClip, Split, bad_videos, divide, fingerprint, no_test_videos, read_lists
+from vdc.data.store import Store
 from vdc.ops.augment import resized_crop
 from vdc.ops.pixels import to_clips
 from vdc.ops.windows import kept_frames
@@ -54,7 +56,8 @@ class RealData(LightningDataModule):
         per_class: clips of each class per batch, for methods that match class by class.
         num_workers: decoding processes; 0 decodes in this one.
         decoder: `pyav` gives what players show; `decord`, as published pipelines, other frames of some files.
-        cache: keep decoded frames in memory: if they fit in a quarter of what is free, always, or never.
+        cache: keep decoded frames in memory, if they fit in a quarter of what is free or always; on disk; or never.
+        cache_gb: GB that decoded frames of all sets may take on disk; those used longest ago make room.
         val_share: share of every class's training videos that is held out for validation.
         test_clips: clips per test video, spread evenly; their logits are averaged.
         candidates: clips per video that selection methods choose from, spread evenly (one: at random).
@@ -81,6 +84,7 @@ class RealData(LightningDataModule):
         num_workers: int = 0,
         decoder: Decoder = "pyav",
         cache: Cache = "auto",
+        cache_gb: float = 50.0,
         val_share: float = 0.0,
         test_clips: int = 1,
         candidates: int = 1,
@@ -93,23 +97,15 @@ class RealData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_options((batch_size, per_class, test_clips, candidates), crop_scale, flip, val_share, cache_gb)
         side = round(8 / 7 * spec.size)
         self.root, self.train, self.test, self.format, self.keep = root, train, test, format, classes
         self._spec, self.load_size, self.seed = spec, load_size or (side, side), seed
         self.batch_size, self.per_class, self.test_clips = batch_size, per_class, test_clips
         self.num_workers, self.cache, self.decoder = num_workers, cache, decoder
-        self.candidates, self.test_passes = candidates, 0
+        self.candidates, self.test_passes, self.cache_bytes = candidates, 0, int(1e9 * cache_gb)
         self.val_share, self.on_bad_clip, self.short_video = val_share, on_bad_clip, short_video
         self.first_clip, self.augment, self.crop_scale, self.flip = first_clip, augment, crop_scale, flip
-        for name in ("batch_size", "per_class", "test_clips", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--data.{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < crop_scale[0] <= crop_scale[1] <= 1 or not 0 <= flip <= 1:
-            raise ValueError(
-                f"--data.crop_scale must rise within 0..1 and --data.flip lie in it: {crop_scale}, {flip}"
-            )
-        if not 0 <= val_share < 1:
-            raise ValueError(f"--data.val_share must be in [0, 1), got {val_share}")
         decoder_version(decoder)  # refused here if it is not installed
         self.skipped: dict[str, str] = {}  # path -> why, of the videos left out
         self._stores: dict[Split, Store | None] = {}
@@ -218,7 +214,9 @@ class RealData(LightningDataModule):
         """Decoded frames of a split: all of training videos, those of test clips elsewhere."""
         if split not in self._stores:
             needed = range if split == "train" or clips.starts == "random" else clips.needed
-            self._stores[split] = load(clips.videos, self.load_size, needed, self.cache, split, self._local)
+            self._stores[split] = load(
+                clips.videos, self.load_size, needed, self.cache, split, self._local, self.cache_bytes
+            )
         return self._stores[split]
 
     def to_batch(self, raw: RawBatch) -> Batch:

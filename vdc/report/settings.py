@@ -10,7 +10,7 @@ from vdc.system.files import read_json
 
 MOST = 4  # settings that are told; sets that differ in more are named by their folders
 PLACES = (  # say where things lie and how fast they are made, not what they are
-    "out", "root", "seed", "config", "num_workers", "cache", "interpolator", "num_classes", "dirpath",
+    "out", "root", "seed", "config", "num_workers", "cache", "cache_gb", "interpolator", "num_classes", "dirpath",
 )  # fmt: skip
 COLUMNS = ("protocol.name", "protocol.labels")  # stand in columns of their own
 TRAINER = ("max_steps", "max_epochs", "precision", "gradient_clip_val", "accumulate_grad_batches")
