@@ -69,6 +69,15 @@ def test_frames_are_those_in_memory_and_decoded_once(videos, root, opened):
     assert len(folders(root)) == 2
 
 
+def test_the_trainers_inference_mode_may_make_and_open_it(videos, root):
+    with torch.inference_mode():
+        stores = [decoded(videos), decoded(videos)]
+    for store in stores:
+        frames = store.frames.index_select(0, store.positions(1, [3])).float().requires_grad_()
+        frames.square().sum().backward()
+        assert indices(frames.detach()) == [3]
+
+
 def test_clips_are_bit_equal(videos, root):
     folder = os.path.dirname(videos[0].path)
     with open(f"{folder}/list.txt", "w") as file:

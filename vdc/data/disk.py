@@ -206,7 +206,9 @@ def _write(
     local: tuple[int, int],
 ) -> None:
     """Decode a split into a file, each video at its place, and write the index of it."""
-    sums = torch.zeros(len(videos), dtype=torch.int64)
+    sums = [0] * len(
+        videos
+    )  # no tensor: the trainer tests in inference mode, whose tensors threads cannot write to
     first = placed(lengths, kept)[2]
     with (place / FRAMES).open("wb") as file:
 
@@ -223,6 +225,6 @@ def _write(
     index = {
         "lengths": torch.tensor(lengths),
         "counts": torch.tensor([len(frames) for frames in kept]),
-        "sums": sums,
+        "sums": torch.tensor(sums),
     }
     save_file(index | {"kept": torch.tensor(flat, dtype=torch.int32)}, place / INDEX)
