@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -326,13 +327,23 @@ def test_students_from_weights_are_another_result(condensed, teacher):
     weights = Weights(teacher, freeze=True)
     plain, started = run(condensed), run(condensed, weights=weights)
     assert "weights" not in plain[0]
-    assert (started[0]["weights"]["name"], started[0]["weights"]["frozen"]) == ("weights.safetensors", True)
-    assert student_of(started[0]) == "tiny, weights weights.safetensors, frozen"
+    assert (started[0]["weights"]["name"], started[0]["weights"]["frozen"]) == (
+        "teacher/weights.safetensors",
+        True,
+    )
+    assert student_of(started[0]) == "tiny, weights teacher/weights.safetensors, frozen"
     assert started[0]["key"] != plain[0]["key"]
     assert scores(started[0]) != scores(plain[0])
     assert _key(started[0], load(condensed)) == started[0]["key"]  # as the leaderboard checks it
     assert "--weights WEIGHTS --freeze" in evaluate_command("x", started[0])
     assert started == run(condensed, weights=weights)  # read back
+    copied = shutil.copytree(teacher, f"{teacher}-again")
+    with pytest.raises(Killed):  # other colours make other results, not another place
+        run(condensed, weights=replace(weights, normalisation=((0.5,) * 3, (0.5,) * 3)), trainer=killing(0))
+    assert (
+        run(condensed, weights=replace(weights, file=copied), trainer=killing(0))[0]["key"]
+        == started[0]["key"]
+    )
     with pytest.raises(ValueError, match="are of one network: give one, not tiny, minic3d"):
         run(condensed, weights=weights, students=["tiny", "minic3d"])
     with pytest.raises(ValueError, match=r"protocol.standardise normalises every batch"):

@@ -74,7 +74,7 @@ def test_pretraining_from_weights(tmp_path, frozen):
         pretrain("tiny", Videos(), again, protocol, weights=weights, **options | {"trainer": killing(1)})
     info = pretrain("tiny", Videos(), again, protocol, weights=weights, **options)
     assert info["weights"] == {
-        "name": "weights.safetensors",
+        "name": "first/weights.safetensors",
         "sha256": load_teacher(tmp_path / "first").digest,
         "licence": "not stated by the file",
         "frozen": frozen,

@@ -10,7 +10,7 @@ import torch
 
 from vdc.evaluate.stored import SeedResult, read_result
 from vdc.nets import settings
-from vdc.nets.weights import Found
+from vdc.nets.weights import Found, start_key
 from vdc.spec import ClipSpec
 from vdc.system.files import digest, sweep, write_json
 from vdc.system.processes import first_process
@@ -74,7 +74,7 @@ class Task:
         spec = {name: value for name, value in asdict(self.spec).items() if name != "interpolator"}
         parts: list[Any] = [self.student, self.net_options, asdict(self.protocol), spec, self.identity]
         parts += [self.processes] if self.processes > 1 else []
-        return digest(parts if self.weights is None else [*parts, self.weights.about], 16)
+        return digest(parts if self.weights is None else [*parts, start_key(self.weights.about)], 16)
 
     @property
     def title(self) -> str:

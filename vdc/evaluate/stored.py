@@ -10,6 +10,7 @@ from vdc.nets.stored import StoredTeacher
 from vdc.system.files import read_json
 from vdc.system.schema import (
     Count,
+    Digest,
     Fields,
     Finite,
     Names,
@@ -86,7 +87,9 @@ class StartInfo(Fields):
 
     name: Text
     frozen: bool
-    sha256: Text
+    sha256: Digest
+    mean: list[Finite]
+    std: list[Finite]
 
 
 class StoredCoded(Fields):

@@ -93,6 +93,11 @@ class Found:
         return told | {"mean": mean, "std": std}
 
 
+def start_key(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `Found.about` decides what a network becomes: not the name of the file."""
+    return {key: about[key] for key in ("sha256", "frozen", "mean", "std")}
+
+
 def find_weights(wanted: Weights, nets: Sequence[str]) -> Found:
     """The file of weights, and what is known of it.
 
@@ -122,7 +127,8 @@ def find_weights(wanted: Weights, nets: Sequence[str]) -> Found:
         )
     digest = sha256(path)
     known = known or _by_hash(digest)
-    name = path.name if known is None else f"{TORCHVISION}{known}"
+    name = path.name if Path(given) == path else f"{path.resolve().parent.name}/{path.name}"
+    name = name if known is None else f"{TORCHVISION}{known}"
     colours, classes, licence = _told_beside(path, digest) if known is None else _told_by(known)
     return Found(
         name, path.absolute(), digest, wanted.normalisation or colours, licence, classes, wanted.freeze

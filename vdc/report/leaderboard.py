@@ -8,6 +8,7 @@ from typing import Any
 from vdc.condensed.format import load
 from vdc.condensed.manifest import CLIPS, LABELS, CondensedSet
 from vdc.evaluate.results import student_of
+from vdc.nets.weights import start_key
 from vdc.report.page import template
 from vdc.report.results import find_sets, read_all, title
 from vdc.spec import INTERPOLATOR
@@ -98,7 +99,7 @@ def _key(result: Mapping[str, Any], condensed: CondensedSet) -> str:
     spec = {name: value for name, value in result["spec"].items() if name != "interpolator"}
     fields = [result["student"], result["net_options"], result["protocol"], spec, identity]
     fields += [result["processes"]] if result.get("processes", 1) > 1 else []
-    return digest([*fields, result["weights"]] if result.get("weights") else fields, 16)
+    return digest([*fields, start_key(result["weights"])] if result.get("weights") else fields, 16)
 
 
 def _set_of(result: Mapping[str, Any], sets: Sequence[CondensedSet]) -> CondensedSet:

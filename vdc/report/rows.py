@@ -13,6 +13,7 @@ from rich.table import Table
 
 from vdc.evaluate.results import student_of
 from vdc.nets import settings
+from vdc.nets.weights import start_key
 from vdc.report.ddranking import scores
 from vdc.report.results import Result, coded_bytes, source_bytes, title
 from vdc.report.settings import told_apart
@@ -112,7 +113,7 @@ def bound_key(held: dict[str, Any]) -> tuple[Any, ...]:
     return (
         held["student"],
         digest(settings(held["student"], **held["net_options"])),
-        digest(held["weights"]) if held.get("weights") else None,
+        digest(start_key(held["weights"])) if held.get("weights") else None,
         tuple(held["classes"]),
         held["spec"]["frames"],
         held["spec"]["size"],
