@@ -218,6 +218,25 @@ def test_the_oldest_make_room(videos, root):
     assert indices(first.frames[first.positions(0, [3])]) == [3]
 
 
+def test_what_others_are_writing_counts(videos, root):
+    (root / ".other").mkdir(parents=True)
+    (root / ".other/frames.u8").write_bytes(bytes(1000))
+    with pytest.raises(
+        ValueError, match=r"take 0.00 GB beside 0.00 GB being written, more than --data.cache_gb"
+    ):
+        decoded(videos, limit=ALL + 999)
+    assert folders(root) == []
+    assert decoded(videos, limit=ALL + 1000).lengths == LENGTHS
+
+
+def test_nothing_is_removed_where_that_does_not_help(videos, root, monkeypatch):
+    kept = decoded(videos).folder
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 0)
+    with pytest.raises(ValueError, match="GB are free at"):
+        decoded(videos * 50)
+    assert kept.exists()
+
+
 def test_a_bad_video_is_named_and_nothing_is_left(videos, root, tmp_path):
     path = write(tmp_path / "a.mp4", noise=True)
     data = bytearray(path.read_bytes())

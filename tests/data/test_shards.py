@@ -75,6 +75,9 @@ def test_a_shard_is_unpacked_once_and_known_again(tmp_path):
     before = (folder / "0.mp4").stat().st_mtime_ns
     assert unpacked(path) == folder == tmp_path / ".a"
     assert (folder / "0.mp4").stat().st_mtime_ns == before
+    (tmp_path / ".a.tar.lock").unlink()
+    unpacked(path)
+    assert not (tmp_path / ".a.tar.lock").exists()  # nothing is written any more
     shard(path, [("0.mp4", b"y"), ("0.cls", b"0")])
     with pytest.raises(ValueError, match=r"\.a was unpacked from another a.tar: remove that folder"):
         unpacked(path)

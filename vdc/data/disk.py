@@ -142,10 +142,12 @@ def open_or_make(
         sweep(root)
         lengths = lengths_of()
         kept = [sorted(set(needed(length))) for length in lengths]
-        _make_room(
-            root, sum(map(len, kept)) * size[0] * size[1] * 3, limit, f"{len(videos)} {name} videos", folder
-        )
+        bytes_ = sum(map(len, kept)) * size[0] * size[1] * 3
+        told = f"--data.cache disk: the {len(videos)} {name} videos take {bytes_ / 1e9:.2f} GB"
         with fresh_dir(folder) as place:
+            with locked(root / ".lock"), (place / FRAMES).open("wb") as file:
+                _make_room(root, bytes_, limit, told)
+                file.truncate(bytes_)  # from here on others count it
             _write(place, videos, size, lengths, kept, name, local)
         return DiskStore(folder, size)
 
@@ -167,33 +169,38 @@ def _opened(folder: Path, size: tuple[int, int], needed: Needed) -> DiskStore | 
     return store
 
 
-def _make_room(root: Path, bytes_: int, limit: int, what: str, folder: Path) -> None:
-    """Remove what was used longest ago until a split fits.
+def _make_room(root: Path, bytes_: int, limit: int, told: str) -> None:
+    """Remove what was used longest ago until so many bytes fit, beside what others are writing.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: they cannot, as `told` begins to say.
     """
-    told = f"--data.cache disk: the {what} take {bytes_ / 1e9:.2f} GB"
-    if bytes_ > limit:
-        raise ValueError(
-            f"{told}, more than --data.cache_gb {limit / 1e9:g}: raise it, or lower --data.load_size"
-        )
-    entries = []
-    for path in root.glob("[0-9a-f]*"):
+    entries, busy = list[tuple[float, int, Path]](), 0
+    for path in root.iterdir():
         with suppress(OSError):  # removed by another process
-            if path.is_dir() and path != folder:
-                entries.append((path.stat().st_mtime, sum(f.stat().st_size for f in path.iterdir()), path))
-    held = sum(size for _, size, _ in entries)
+            if path.is_dir():
+                size = sum(file.stat().st_size for file in path.iterdir())
+                if path.name.startswith("."):
+                    busy += size
+                else:
+                    entries.append((path.stat().st_mtime, size, path))
+    held, free = sum(size for _, size, _ in entries), free_bytes(root)
+    if busy + bytes_ > limit:
+        beside = f" beside {busy / 1e9:.2f} GB being written," if busy else ","
+        raise ValueError(
+            f"{told}{beside} more than --data.cache_gb {limit / 1e9:g}: raise it, or lower --data.load_size"
+        )
+    if held + free < bytes_:
+        raise ValueError(
+            f"{told}, and {(held + free) / 1e9:.2f} GB are free at {root}: set --data.cache none, or VDC_CACHE to "
+            "another disk"
+        )
     for _, size, path in sorted(entries):
-        if held + bytes_ <= limit and free_bytes(root) > bytes_:
+        if held + busy + bytes_ <= limit and free >= bytes_:
             return
         shutil.rmtree(path, ignore_errors=True)  # who reads it keeps what it has mapped
         log.info("%s made room in the cache of frames", path)
-        held -= size
-    if (free := free_bytes(root)) < bytes_:
-        raise ValueError(
-            f"{told}, and {free / 1e9:.2f} GB are free at {root}: set --data.cache none, or VDC_CACHE to another disk"
-        )
+        held, free = held - size, free + size
 
 
 def _write(
@@ -206,11 +213,9 @@ def _write(
     local: tuple[int, int],
 ) -> None:
     """Decode a split into a file, each video at its place, and write the index of it."""
-    sums = [0] * len(
-        videos
-    )  # no tensor: the trainer tests in inference mode, whose tensors threads cannot write to
+    sums = [0] * len(videos)  # no tensor: made in a trainer's inference mode, threads could not write to it
     first = placed(lengths, kept)[2]
-    with (place / FRAMES).open("wb") as file:
+    with (place / FRAMES).open("r+b") as file:
 
         def put(row: int, frames: Tensor) -> None:
             data = memoryview(frames.numpy().reshape(-1).data)

@@ -108,17 +108,23 @@ def unpacked(shard: Path) -> Path:
     if not shard.is_file():
         raise FileNotFoundError(f"{shard}: no such shard")
     folder, digest = shard.with_name(f".{shard.name.partition('.tar')[0]}"), _identity(shard)
-    with locked(shard.with_name(f".{shard.name}.lock")):
-        if not (folder / INDEX).is_file():
-            with fresh_dir(folder) as place:
-                try:
-                    samples = [{"file": file, "label": label} for file, label in _unpack(shard, place)]
-                except (tarfile.TarError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
-                    raise ValueError(f"{shard}: damaged, or no tar file of samples: {error}") from error
-                write_json(place / INDEX, {"shard": digest, "samples": samples})
+    if not (folder / INDEX).is_file():  # else it is whole, and the folder of shards may be read-only
+        with locked(shard.with_name(f".{shard.name}.lock")):
+            if not (folder / INDEX).is_file():
+                _make(shard, folder, digest)
     if read_fields(folder / INDEX, Index)["shard"] != digest:
         raise ValueError(f"{folder} was unpacked from another {shard.name}: remove that folder")
     return folder
+
+
+def _make(shard: Path, folder: Path, digest: str) -> None:
+    """Unpack a shard, whole or not at all."""
+    with fresh_dir(folder) as place:
+        try:
+            samples = [{"file": file, "label": label} for file, label in _unpack(shard, place)]
+        except (tarfile.TarError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{shard}: damaged, or no tar file of samples: {error}") from error
+        write_json(place / INDEX, {"shard": digest, "samples": samples})
 
 
 def _identity(shard: Path) -> str:
