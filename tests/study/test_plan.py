@@ -152,6 +152,14 @@ def test_joined_sets_and_several_words(make, held):
     assert "--student i3d minic3d --full" in words(made, "evaluate")[0]
 
 
+def test_students_may_start_from_the_weights_of_a_teacher(make, held):
+    held["steps"]["evaluate"]["flags"] |= {"weights": "@teacher", "freeze": True}
+    made = make(rules=[])
+    teacher = next(name for name, step in made.steps.items() if step.command == "pretrain")
+    assert all(f"--weights out/steps/{teacher} --freeze " in one for one in words(made, "evaluate"))
+    assert all(teacher in step.needs for step in made.steps.values() if step.command == "evaluate")
+
+
 def test_a_report_is_of_the_first_cells_data_and_networks(make):
     report = {"config": ["data_k400"], "flags": {"teacher": "@teacher"}}
     made = make({"data": {"data.root": "here"}}, report=report, glob="a/1")

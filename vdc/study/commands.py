@@ -90,7 +90,9 @@ def word(key: str, value: Any) -> list[str]:
     if key == "sets":
         return texts
     return (
-        [f"--{key}"] if value is True and key in ("resume", "full", "random_twin") else [f"--{key}", *texts]
+        [f"--{key}"]
+        if value is True and key in ("resume", "full", "random_twin", "freeze")
+        else [f"--{key}", *texts]
     )
 
 
