@@ -331,6 +331,7 @@ def test_students_from_weights_are_another_result(condensed, teacher):
         "teacher/weights.safetensors",
         True,
     )
+    assert started[0]["weights"]["last_layer"] == "kept"
     assert student_of(started[0]) == "tiny, weights teacher/weights.safetensors, frozen"
     assert started[0]["key"] != plain[0]["key"]
     assert scores(started[0]) != scores(plain[0])

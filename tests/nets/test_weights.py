@@ -1,5 +1,6 @@
 """Weights from elsewhere: what is read, refused, replaced and remembered; torchvision's own network is the oracle."""
 
+import os
 import pickle
 import re
 
@@ -28,14 +29,22 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "hub/checkpoints"
 
 
-@pytest.fixture
-def kinetics(cache, monkeypatch):
-    """torchvision's R3D-18 with random weights in the cache, under a name that tells the hash of these."""
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A file of weights of torchvision's R3D-18, and the start of its hash."""
+    path = tmp_path_factory.mktemp("published") / "new.pth"
     torch.manual_seed(0)
+    torch.save(r3d_18(num_classes=400).state_dict(), path)
+    return path, sha256(path)[:8]
+
+
+@pytest.fixture
+def kinetics(published, cache, monkeypatch):
+    """torchvision's R3D-18 with random weights in the cache, under a name that tells the hash of these."""
+    name = f"r3d_18-{published[1]}.pth"
+    os.link(published[0], cache / name)
     twin = r3d_18(num_classes=400)
-    torch.save(twin.state_dict(), cache / "new.pth")
-    name = f"r3d_18-{sha256(cache / 'new.pth')[:8]}.pth"
-    (cache / "new.pth").rename(cache / name)
+    twin.load_state_dict(torch.load(published[0], weights_only=True))
     url = property(lambda self: f"https://download.pytorch.org/models/{name}")
     monkeypatch.setattr(R3D_18_Weights, "url", url)
     return twin.eval()

@@ -208,11 +208,11 @@ def run_task(
         folder = task.open(seed)
         own = data.with_(seed=seed)
         module = EvalModule(task.student, len(data.classes), task.spec, p, seed, task.net_options, "test")
-        if task.weights is not None:
-            module.start_from(task.weights, data.classes)
+        start = {} if task.weights is None else module.start_from(task.weights, data.classes)
         title = f"{task.about['method']}, {task.student}, seed {seed}"
         seconds = running.fit_and_test(module, own, folder, title, looks)
         found = module.outcome() | {"checks": module.history, "curve": module.curve}
+        found |= {key: start[key] for key in ("last_layer",) if key in start}
         done[seed] = task.close(seed, found, seconds)
     return task.summarise(done, with_checks=isinstance(data, CondensedData))
 

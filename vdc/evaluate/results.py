@@ -120,6 +120,12 @@ class Task:
             drop_checkpoints(folder)
         return result
 
+    def _start(self, run: dict[str, Any]) -> dict[str, Any]:
+        """What is said of the weights that networks started from, in one run as in all."""
+        if self.weights is None:
+            return {}
+        return {"weights": self.weights.about | {"last_layer": run["last_layer"]}}
+
     def summarise(self, runs: dict[int, dict[str, Any]], with_checks: bool) -> dict[str, Any]:
         """Write and return the summary of all runs.
 
@@ -137,7 +143,7 @@ class Task:
             "bytes": {**cost, "total": sum(cost.values())},
             "student": self.student,
             "net_options": self.net_options,
-            **({} if self.weights is None else {"weights": self.weights.about}),
+            **self._start(every[0]),
             "spec": asdict(self.spec),
             "protocol": asdict(self.protocol),
             "processes": self.processes,
