@@ -148,7 +148,9 @@ def test_a_pickle_that_runs_code_is_not_loaded(tmp_path):
     ):
         begin(path, build("minic3d", 3, SPEC))
     path.write_bytes(pickle.dumps({"fc.weight": Bomb()}))
-    with pytest.raises(ValueError, match=r"w\.pth ") as told:
+    with pytest.raises(
+        ValueError, match=r"w\.pth (holds more than tensors \(builtins.getattr\)|is no file of)"
+    ) as told:
         begin(path, build("minic3d", 3, SPEC))
     assert "\n" not in str(told.value)
     assert ran == []
@@ -160,7 +162,7 @@ def test_files_that_are_no_weights(tmp_path):
         (
             "w.pth",
             lambda path: path.write_bytes(b"x" * 99),
-            "no file of weights, or a damaged one|more than tensors",
+            "no file of weights, or a damaged one",
         ),
         ("w.safetensors", lambda path: path.write_bytes(b"x" * 99), "no safetensors file, or a damaged one"),
         ("w.pth", lambda path: torch.save([1], path), "holds no state_dict"),

@@ -233,15 +233,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
         return read_tensors(path.resolve())  # caches hold links
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        told = re.search(r"(?:GLOBAL|class|function) ([\w.]+\.\w+)", str(error))
-        raise ValueError(
-            f"{path} holds more than tensors{f' ({told[1]})' if told else ''}, and could run code: save its "
-            "state_dict() alone, with torch.save or as .safetensors"
-        ) from error
     except OSError:
         raise
     except Exception as error:  # a reader of damaged bytes may raise anything
+        told = re.search(r"(?:GLOBAL|class|function) ([\w.]+\.\w+)", str(error))
+        if told is not None and isinstance(error, pickle.UnpicklingError):
+            raise ValueError(
+                f"{path} holds more than tensors ({told[1]}), and could run code: save its state_dict() alone, with "
+                "torch.save or as .safetensors"
+            ) from error
         raise ValueError(f"{path} is no file of weights, or a damaged one: get it again") from error
     for key in NESTED:
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
