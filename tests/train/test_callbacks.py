@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch.utils.data import DataLoader
 
 from vdc.system.files import atomic_write
+from vdc.train import callbacks
 from vdc.train.callbacks import Checks, EpochBar, Resumable
 
 
@@ -85,9 +86,25 @@ def test_seconds_add_up_over_runs(tmp_path):
     assert second.spent == second.seconds  # the clock stands
 
 
-def test_one_bar_counts_the_epochs(capsys):
-    fit(6, Checks((3,)), EpochBar("a title"), bar=True)
-    shown = capsys.readouterr().err
-    assert "a title: 100%" in shown
-    assert "6/6" in shown
-    assert shown.count("\n") - shown.count("\x1b[A") == 1  # one line stays; passes take their bars away
+def test_one_bar_counts_the_epochs_and_tells_when_all_runs_end(monkeypatch):
+    made = []
+
+    class Counted(callbacks.Bar):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            made.append(self)
+            self.notes = []
+
+        def move(self, done, note=None):
+            super().move(done, note)
+            self.notes.append(self.note)
+
+    monkeypatch.setattr(callbacks, "Bar", Counted)
+    monkeypatch.setattr(callbacks, "REFRESH", 0.0)
+    bar = EpochBar("a title", after=2)
+    fit(6, Checks((3,)), bar, bar=True)
+    epochs, check = made
+    assert (epochs.title, epochs.first, epochs.done, epochs.total) == ("a title", 0, 6, 6)
+    assert (check.title, check.done) == ("  check", 1)
+    assert "for all 3 runs" not in epochs.notes[2]  # of two epochs nothing follows yet
+    assert "for all 3 runs) loss" in epochs.notes[-1]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import vdc
 from vdc.cli.signals import Stopped, stop_at_signals
 from vdc.system.files import disk_error
+from vdc.system.progress import be_quiet, is_quiet
 from vdc.system.shipped import find
 from vdc.system.text import nearest
 
@@ -83,7 +84,10 @@ def usage() -> str:
         "Exit codes: 0 done, 1 the machine could not (a full disk) or a bug, 2 wrong input, 130 and 143 stopped by\n"
         "SIGINT and SIGTERM. What is there stays whole; `vdc fit --resume` and the other commands, given again, go on."
     )
-    head = "usage: vdc COMMAND [options]; options: vdc COMMAND --help, or vdc help COMMAND; vdc --version"
+    head = (
+        "usage: vdc COMMAND [options]; options: vdc COMMAND --help, or vdc help COMMAND; vdc --version\n"
+        "       -q, --quiet with any command: results, warnings and errors only"
+    )
     return "\n".join([head, "", *lines, "", configs, codes])
 
 
@@ -144,7 +148,9 @@ def quiet() -> None:
 
 def worth_saying(record: logging.LogRecord) -> bool:
     """Whether a message is no advertisement, nor what every run would say."""
-    return not record.getMessage().startswith(UNSAID)
+    return not record.getMessage().startswith(UNSAID) and not (
+        is_quiet() and record.levelno < logging.WARNING
+    )
 
 
 def main(args: list[str] | None = None) -> None:
@@ -155,7 +161,9 @@ def main(args: list[str] | None = None) -> None:
     """
     if args is None:
         stop_at_signals()
-    name, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
+    given = (sys.argv[1:] if args is None else args) or ["--help"]
+    asked = [word for word in given if word in ("-q", "--quiet")]
+    name, *rest = [word for word in given if word not in asked] or ["--help"]
     if name == "help" and rest:
         name, *rest = rest[0], "--help"
     if name in ("-h", "--help", "help"):
@@ -165,6 +173,7 @@ def main(args: list[str] | None = None) -> None:
         print(f"vdc {vdc.__version__}")
         return
     quiet()
+    be_quiet(bool(asked))
     if "" not in sys.path:  # classes of one's own, `--model mine.MeanColour`, lie where the command is called
         sys.path.append("")
     try:

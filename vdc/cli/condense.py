@@ -17,6 +17,7 @@ from vdc.data.splits import no_test_videos
 from vdc.report.page import write_page
 from vdc.study.quick import METHOD, Choice, choose, clip_spec, items, seconds_per_clip, study_text
 from vdc.system.files import atomic_write, free_bytes, read_json, write_json
+from vdc.system.progress import is_quiet
 
 ASKED = "condense.json"
 STUDY = "study.yaml"
@@ -61,7 +62,7 @@ def condense(
     place = Path(out or f"runs/condense_{Path(folder).resolve().name}")
     asked = {"folder": str(Path(folder).resolve()), "ipc": ipc, "budget": allowed, "minutes": minutes}
     claim(place, asked)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, quiet=is_quiet())
     if (place / STUDY).is_file():
         console.print(f"going on with {place / STUDY}", markup=False)
     else:
@@ -70,7 +71,7 @@ def condense(
     command = shlex.join(["vdc", "condense", *words(folder, out, ipc, budget, minutes)])
     heading = f"{Path(folder).resolve().name}, condensed"
     page = write_page([str(place / "steps")], place / "page.html", heading=heading, command=command)
-    console.print(f"page: {page}", markup=False)
+    print(f"page: {page}")
 
 
 def words(*options: Any) -> list[str]:

@@ -17,6 +17,7 @@ from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
 from vdc.report import report as reporting
 from vdc.system.processes import first_process
+from vdc.system.progress import is_quiet
 from vdc.train import code as coding
 from vdc.train import experts as experting
 from vdc.train import interpolator as interpolating
@@ -36,6 +37,13 @@ def say(text: str) -> None:
     print(text)
 
 
+@rank_zero_only
+def tell(text: str) -> None:
+    """Print what is worth knowing on the way, unless only results are wanted."""
+    if not is_quiet():
+        print(text)
+
+
 def pretrain(args: list[str]) -> None:
     """Train on all training videos: a teacher, experts with snapshots, an interpolator; or fit a code."""
     cli = Pretrain(args, "vdc pretrain", summary(pretrain))
@@ -43,7 +51,7 @@ def pretrain(args: list[str]) -> None:
     prepare_data(given.data)
     at_least(0, checkpoint_every=given.checkpoint_every, experts=given.experts, first=given.first)
     if not given.dry_run:
-        say(f"run {given.out}")
+        tell(f"run {given.out}")
         cli.run.enter()
         cli.save_config(given.out)
     say(trained(cli))
@@ -91,7 +99,7 @@ def fit(args: list[str]) -> None:
     model.config = cli.plain
     with run.opened(goes_on=cli.own_checkpoint(checkpoint)):
         cli.save_config(run.folder)
-        say(f"run {run.folder}" + ("" if checkpoint is None else f", from {checkpoint}"))
+        tell(f"run {run.folder}" + ("" if checkpoint is None else f", from {checkpoint}"))
         cli.trainer.callbacks[:0] = [KnowsItsRun(keys), Linked(run)]  # type: ignore[attr-defined]  # a list
         with going_on(checkpoint):
             cli.trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
-from tqdm import tqdm
 
 from vdc.data.folders import ANNOTATIONS, VIDEOS, LeftOut, has_suffix, walk
 from vdc.data.prepared_lists import LISTS, account, copies, copy_lists, describe
@@ -25,6 +24,7 @@ from vdc.data.readers.container import orientation, upright
 from vdc.data.readers.pyav import VideoFile
 from vdc.system.files import atomic_write, disk_errors, sweep, write_json
 from vdc.system.mp4 import encode
+from vdc.system.progress import track
 from vdc.system.text import printable
 
 JOURNAL, REPORT = "prepare.jsonl", "prepare.json"
@@ -277,7 +277,7 @@ def _write(
             "\n" + json.dumps({"settings": settings._asdict()}) + "\n"
         )  # a killed run left half a line
         ended = _run(jobs, min(workers or os.cpu_count() or 1, len(jobs) or 1))
-        bar = tqdm(ended, "prepare", len(stamps), initial=len(stamps) - len(jobs), unit="video")
+        bar = track(ended, "prepare", len(stamps), len(stamps) - len(jobs), "videos")
         for name, result in bar:
             if isinstance(result, BadVideo):
                 jobs[name].target.unlink(missing_ok=True)  # of an earlier, sound source

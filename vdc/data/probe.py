@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from vdc.data.index import Video, bytes_of, identity
 from vdc.data.reader import BadVideo, open_video
 from vdc.system.files import sha256
+from vdc.system.progress import track
 
 THUMB = 16  # side of the frames that are compared
 LOOKS = 4  # of them
@@ -79,7 +78,7 @@ def probe_all(videos: Sequence[Video], whole: bool = True) -> list[Probe]:
     )
     try:
         found = pool.map(lambda video: probe(video, whole), videos)
-        return list(tqdm(found, "looking at videos", len(videos), delay=1, unit="video"))
+        return list(track(found, "looking at videos", len(videos), unit="videos"))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -9,7 +9,6 @@ from typing import Any, Self, cast
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from tqdm import tqdm
 
 from vdc.data.cache import Cache, load
 from vdc.data.clips import ClipLoader, Short, VideoClips
@@ -37,6 +36,7 @@ from vdc.ops.augment import resized_crop
 from vdc.ops.pixels import to_clips
 from vdc.ops.windows import kept_frames
 from vdc.spec import Batch, ClipSpec, RawBatch
+from vdc.system.progress import track
 
 SPEC = ClipSpec()
 
@@ -257,7 +257,9 @@ class RealData(LightningDataModule):
         classes = range(self.num_classes) if classes is None else classes
         keys = random_videos(self.labels, per_class, seed, classes, self.classes)
         clips = self._clips("train", few=True, **self._stored(), boxes="centre", seed=seed)
-        raws = tqdm(clip_loader(clips, keys, self.batch_size, self.num_workers), "sampling clips", delay=1)
+        raws = track(
+            clip_loader(clips, keys, self.batch_size, self.num_workers), "sampling clips", unit="batches"
+        )
         found = torch.cat([self.to_batch(raw).clips for raw in raws])
         return found.view(len(classes), per_class, *found.shape[1:])
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vdc.data.index import Video
+from vdc.system.progress import track
 
 Needed = Callable[[int], Iterable[int]]  # from the length of a video to the frames that may be asked for
 T = TypeVar("T")
@@ -89,6 +89,6 @@ def parallel(work: Callable[[T], R], items: Sequence[T], name: str, local: tuple
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(max(cores // processes, 1))
     try:
-        yield from tqdm(pool.map(work, items), name, len(items), disable=rank > 0, delay=1, unit="video")
+        yield from track(pool.map(work, items), name, len(items), unit="videos", show=rank == 0)
     finally:
         pool.shutdown(cancel_futures=True)

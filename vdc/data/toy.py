@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import grid_sample
-from tqdm import tqdm
 
 from vdc.data.real import RealData
 from vdc.ops.rng import generator
 from vdc.spec import ClipSpec
 from vdc.system.files import fresh_dir, read_json, write_json
 from vdc.system.mp4 import write_mp4
+from vdc.system.progress import track
 
 CLASSES = ("up", "down", "sideways", "spin", "grow", "shrink", "pulse", "shake", "nod", "orbit")
 SPLITS = ("train", "test")
@@ -164,7 +164,7 @@ def _write(root: Path, clips: list[tuple[int, str, int]], frames: int, size: int
     pool = ThreadPoolExecutor(cpu_count())
     with _one_thread_each():
         try:
-            for _ in tqdm(pool.map(one, clips), total=len(clips), desc="toy videos", unit="video"):
+            for _ in track(pool.map(one, clips), "toy videos", len(clips), unit="videos"):
                 pass
         finally:
             pool.shutdown(cancel_futures=True)

@@ -202,15 +202,15 @@ def run_task(
     """
     done, p = task.finished(), task.protocol
     looks = check_epochs(p.epochs, p.checks)[:-1] if isinstance(data, CondensedData) else []
-    for seed in seeds:
-        if seed in done:
-            continue
+    left = [seed for seed in seeds if seed not in done]
+    for seed in left:
         folder = task.open(seed)
         own = data.with_(seed=seed)
         module = EvalModule(task.student, len(data.classes), task.spec, p, seed, task.net_options, "test")
         start = {} if task.weights is None else module.start_from(task.weights, data.classes)
-        title = f"{task.about['method']}, {task.student}, seed {seed}"
-        seconds = running.fit_and_test(module, own, folder, title, looks)
+        number, after = seeds.index(seed) + 1, len(left) - left.index(seed) - 1
+        title = f"{task.about['method']}, {task.student}, seed {seed} ({number} of {len(seeds)})"
+        seconds = running.fit_and_test(module, own, folder, title, looks, after=after)
         found = module.outcome() | {"checks": module.history, "curve": module.curve}
         found |= {key: start[key] for key in ("last_layer",) if key in start}
         done[seed] = task.close(seed, found, seconds)

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from vdc.condensed.format import load, replace_labels
 from vdc.condensed.labels import Labels, Views
@@ -20,6 +19,7 @@ from vdc.nets.interpolator import Interpolator, interpolator_of
 from vdc.nets.teacher import Teacher, load_teacher
 from vdc.ops.rng import derive
 from vdc.ops.windows import apply_view
+from vdc.system.progress import track
 from vdc.system.resume import Parts
 
 BATCHES = 16  # per part that a killed run keeps
@@ -133,7 +133,7 @@ class _Labeller:
         blocks = torch.split(torch.arange(len(self.memory), device=device), BATCHES * self.batch)
         units = [(view, rows) for view in views for rows in blocks]
         found = []
-        for view, rows in tqdm(units, "label clips", unit="part", disable=not progress):
+        for view, rows in track(units, "label clips", unit="parts", show=progress):
             found.append(self.parts.get(f"view{view}-row{int(rows[0])}", partial(self._part, view, rows)))
         whole = {name: torch.cat([part[name] for part in found]) for name in found[0]}
         return {name: tensor.reshape(len(views), -1, *tensor.shape[1:]) for name, tensor in whole.items()}

@@ -10,12 +10,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from vdc.data import RealData
 from vdc.nets import Teacher, taps
 from vdc.ops.stats import Moments, Stat, Variance, channel_moments, patch_moments
 from vdc.system.files import as_json, atomic_write, digest
+from vdc.system.progress import track
 
 VERSION = 1  # of what a pass measures: another one makes old caches be measured again
 SAVE_EVERY = 50  # batches between two savings of a pass under way
@@ -240,7 +240,7 @@ def _pass(
     keys = [(row, 0) for row in range(rank, len(data.labels), world)]
     batches = data.by_key(keys[done * data.batch_size :], seed=0)
     total = done + len(batches)
-    for raw in tqdm(batches, "statistics of real clips", total, initial=done, unit="batch", disable=rank > 0):
+    for raw in track(batches, "statistics of real clips", total, done, "batches", show=rank == 0):
         batch = data.to_batch(raw.to(device))
         for teacher, moments in zip(teachers, every, strict=True):
             moments.update(beside(observe(teacher, batch.clips, watch)[1]), batch.labels)

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from vdc.data import RealData
 from vdc.ops.pixels import to_frames
 from vdc.report.results import CODED
 from vdc.system.files import write_json
 from vdc.system.mp4 import write_mp4
+from vdc.system.progress import track
 
 CRF = 23  # libx264's own default: no visible loss
 
@@ -60,7 +60,7 @@ def training_clips(data: RealData) -> Iterator[tuple[int, Tensor]]:
     """Class and frames (T_c, H, W, C) uint8 of one clip of every training video, class by class."""
     order = data.labels.argsort(stable=True).tolist()
     loader = data.by_key([(row, 0) for row in order], 0, stored=True)
-    for raw in tqdm(loader, "coding training clips", delay=1):
+    for raw in track(loader, "coding training clips", unit="batches"):
         batch = data.to_batch(raw)
         for label, frames in zip(batch.labels.tolist(), to_frames(batch.clips), strict=True):
             yield label, frames.cpu()

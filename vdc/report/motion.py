@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from vdc.condensed.format import load
 from vdc.condensed.preview import contact_sheet
@@ -21,6 +20,7 @@ from vdc.ops.windows import apply_view
 from vdc.report.results import find_sets
 from vdc.report.tables import markdown
 from vdc.system.files import atomic_write
+from vdc.system.progress import track
 from vdc.system.text import plain
 
 Result = tuple[str, dict[str, Any]]  # file, and the evaluation it holds
@@ -67,7 +67,7 @@ def class_distances(data: RealData, teacher: str, seed: int = 0) -> dict[str, fl
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = load_teacher(teacher, data.classes, data.spec).to(device)
     counts, found = torch.bincount(data.labels, minlength=data.num_classes).tolist(), {}
-    for label, name in enumerate(tqdm(data.classes, "motion of classes", delay=1)):
+    for label, name in enumerate(track(data.classes, "motion of classes", unit="classes")):
         clips = data.sample(min(VIDEOS, counts[label]), seed, [label])[0]
         found[name] = round(float(feature_distance(net, clips.to(device)).mean()), 6)
     return found

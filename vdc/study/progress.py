@@ -14,6 +14,7 @@ from vdc.study.commands import label_of
 from vdc.study.plan import Plan
 from vdc.study.steps import RECORD, Outcome, Running
 from vdc.system.files import read_json
+from vdc.system.progress import is_quiet
 
 
 class Display:
@@ -31,7 +32,7 @@ class Display:
         self.root = root
         self.left = list(left)
         self.jobs = jobs
-        self.console = Console()
+        self.console = Console(quiet=is_quiet())
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -20,7 +20,7 @@ from vdc.system.files import read_json, write_json
 
 State = Literal["done", "running", "missing", "failed", "blocked"]
 LOG, LOCK, RECORD = "log.txt", ".study.lock", "step.json"  # a run holds a lock of its own, `.lock`
-PROGRESS = re.compile(r"(\d{1,3})%\|")
+PROGRESS = re.compile(r": (\d+)/(\d+) \w+,")  # lines of bars, see `vdc.system.progress`
 PAUSE = 0.3  # seconds between two looks at a process
 TAIL = 4096  # bytes of a log that are looked at
 PROGRAM = (sys.executable, "-m", "vdc")
@@ -161,7 +161,8 @@ class Running:
     def share(self) -> float:
         """How much of its current run is done, by the last bar in the log."""
         found = PROGRESS.findall(self.tail())
-        return int(found[-1]) / 100 if found else 0.0
+        done, total = map(int, found[-1]) if found else (0, 1)
+        return min(1.0, done / max(1, total))
 
     def outcome(self) -> Outcome | None:
         """How it ended, also written beside its log; `None` while it runs."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from tqdm.auto import tqdm
 
 from vdc.system.files import atomic_write
+from vdc.system.progress import Bar, span
 
+FORECAST = 3  # epochs after which the end of all runs is worth telling
 REFRESH = 0.5  # seconds between two looks at the loss: each waits for the device
 
 
@@ -96,7 +97,7 @@ class StepBar(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
-        self._steps: Any = None
+        self._bar: Bar
         self._looked = 0.0
 
     def disable(self) -> None:
@@ -118,44 +119,38 @@ class StepBar(ProgressBar):
         total = (
             steps if steps > 0 else epochs * int(batches) if epochs > 0 and batches != float("inf") else None
         )
-        self._steps = tqdm(
-            total=total,
-            initial=self._done(trainer, 0),
-            desc=type(pl_module).__name__,
-            unit="step",
-            disable=not self._enabled,
-            dynamic_ncols=True,
-        )
+        done = self._done(trainer, 0)
+        self._bar = Bar(type(pl_module).__name__, total, done, "steps", self._enabled)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the step; look at the loss only now and then."""
-        now = time.monotonic()
+        now, note = time.monotonic(), None
         if self._enabled and now - self._looked > REFRESH:
             self._looked = now
-            shown = {name: f"{float(v):.4g}" for name, v in trainer.progress_bar_metrics.items()}
-            self._steps.set_postfix(shown, refresh=False)
-        self._steps.update(self._done(trainer, batch_idx + 1) - self._steps.n)
+            note = " ".join(f"{name} {float(v):.4g}" for name, v in trainer.progress_bar_metrics.items())
+        self._bar.move(self._done(trainer, batch_idx + 1), note)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar."""
-        self._steps.close()
+        self._bar.close()
 
 
 class EpochBar(ProgressBar):
-    """One bar of epochs per run, and a passing one for each held-out pass.
+    """One bar of epochs per run, with the expected end of all runs, and a passing one for each held-out pass.
 
     Args:
         title: what the run is.
+        after: runs as long as this one that follow it.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, after: int = 0) -> None:
         super().__init__()
-        self.title = title
+        self.title, self.after = title, after
         self._enabled = True
-        self._epochs: Any = None
-        self._passing: Any = None
+        self._epochs: Bar
+        self._passing: Bar
         self._looked = 0.0
 
     def disable(self) -> None:
@@ -166,24 +161,28 @@ class EpochBar(ProgressBar):
         """Show again."""
         self._enabled = True
 
-    def _bar(self, total: int | float, title: str, unit: str, **options: Any) -> Any:
-        whole = None if total == float("inf") else int(total)
-        return tqdm(
-            total=whole, desc=title, unit=unit, disable=not self._enabled, dynamic_ncols=True, **options
-        )
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show where a resumed run starts."""
-        self._epochs = self._bar(trainer.max_epochs or 0, self.title, "epoch", initial=trainer.current_epoch)
+        epochs, done = trainer.max_epochs or 0, trainer.current_epoch
+        self._epochs = Bar(self.title, epochs, done, "epochs", self._enabled)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the epoch; look at the loss only now and then."""
-        now = time.monotonic()
+        now, note = time.monotonic(), None
         if self._enabled and now - self._looked > REFRESH:
             self._looked = now
-            shown = {name.split("/")[-1]: f"{float(v):.4g}" for name, v in trainer.callback_metrics.items()}
-            self._epochs.set_postfix(shown, refresh=False)
-        self._epochs.update()
+            metrics = {name.split("/")[-1]: float(v) for name, v in trainer.callback_metrics.items()}
+            told = [f"{name} {metrics[name]:.4g}" for name in ("loss", "top1") if name in metrics]
+            note = " ".join([*self.whole(), *told])
+        self._epochs.move(self._epochs.done + 1, note)
+
+    def whole(self) -> list[str]:
+        """When all runs will have ended, if others follow and the pace of this one is known."""
+        made, left = self._epochs.done - self._epochs.first, self._epochs.left()
+        if not self.after or left is None or made < FORECAST:
+            return []
+        total = left + self.after * self._epochs.pace() * (self._epochs.total or 0)
+        return [f"({span(total)} for all {self.after + 1} runs)"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar."""
@@ -191,7 +190,11 @@ class EpochBar(ProgressBar):
 
     def _open(self, batches: Any, title: str) -> None:
         total = sum(batches) if isinstance(batches, list) else batches
-        self._passing = self._bar(total, title, "batch", leave=False)
+        whole = None if total == float("inf") else int(total)
+        self._passing = Bar(title, whole, unit="batches", show=self._enabled, delay=1.0, leave=False)
+
+    def _count(self) -> None:
+        self._passing.move(self._passing.done + 1)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A bar for this pass."""
@@ -199,7 +202,7 @@ class EpochBar(ProgressBar):
 
     def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Count the batch."""
-        self._passing.update()
+        self._count()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the bar away."""
@@ -211,7 +214,7 @@ class EpochBar(ProgressBar):
 
     def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Count the batch."""
-        self._passing.update()
+        self._count()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the bar away."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vdc.condensed.code import INFO, Decoder, Law, coded_spec, save_code
 from vdc.data import RealData
 from vdc.data.splits import Split
 from vdc.ops.pixels import to_frames
 from vdc.system.processes import first_process
+from vdc.system.progress import track
 from vdc.system.resume import once
 from vdc.system.versions import versions
 
@@ -51,7 +51,7 @@ def clips_of(data: RealData, split: Split, progress: bool) -> Iterator[Tensor]:
     """Batches (n, 3, T_c, H, W) of every clip of a split, normalised, on the device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = data.every_clip(split=split)
-    for raw in tqdm(loader, f"clips of {split} videos", disable=not progress, delay=1):
+    for raw in track(loader, f"clips of {split} videos", unit="batches", show=progress):
         yield data.to_batch(raw.to(device)).clips
 
 

@@ -73,6 +73,7 @@ class Running:
         title: str,
         checks: Sequence[int] = (),
         extra: Callback | None = None,
+        after: int = 0,
     ) -> float:
         """Train and test, going on from the checkpoint in `folder` if there is one.
 
@@ -83,11 +84,12 @@ class Running:
             title: of the progress bar.
             checks: epochs after which to validate, counted from 0.
             extra: a further callback.
+            after: runs as long that follow, for the expected end.
 
         Returns:
             Seconds of training, over all runs it took.
         """
-        bar = EpochBar(title) if self.progress else None
+        bar = EpochBar(title, after) if self.progress else None
         resumable = Resumable(folder / "last.ckpt", self.checkpoint_every)
         sweep(folder)
         with quiet_lightning():
