@@ -143,7 +143,8 @@ def quiet() -> None:
     """Keep what tells nobody anything from the terminal."""
     for message in IGNORED:
         warnings.filterwarnings("ignore", f".*{message}")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_saying)  # of all of Lightning
+    for place in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{place}.utilities.rank_zero").addFilter(worth_saying)
 
 
 def worth_saying(record: logging.LogRecord) -> bool:

@@ -5,7 +5,6 @@ import json
 import os
 from dataclasses import asdict
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from vdc.cli.configs import ConfigByName
+from vdc.cli.help import show_if_asked
+from vdc.cli.loggers import trainers
 from vdc.cli.messages import at_least
 from vdc.cli.runs import SET, Run, averaged, data_name, processes
 from vdc.data import RealData
@@ -112,19 +113,21 @@ class Command(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Data, and what of the trainer does not belong to the protocol."""
         rest: set[str | int] = {
-            name for name in inspect.signature(Trainer).parameters if name not in HARDWARE
+            name for name in inspect.signature(Trainer).parameters if name not in HARDWARE | {"logger"}
         }
         parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False, skip=rest)
         parser.add_lightning_class_args(RealData, "data", subclass_mode=True)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what the dispatcher passed."""
+        show_if_asked(parser, args)
         self.config = parser.parse_args(flags_last(args))
         at_least(0, seed_everything=self.config.seed_everything)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """What makes the trainers of the networks that will be trained."""
-        return partial(Trainer, **self.config.trainer)
+        options = dict(vars(self.config.trainer))
+        return trainers(options, options.pop("logger"))
 
     @property
     def config_name(self) -> str | None:
@@ -331,6 +334,9 @@ class Evaluate(Command):
         parser.add_argument("--seeds", type=int, default=3, help="Runs of each, from seed_everything on.")
         parser.add_argument("--ipc", nargs="+", type=int, default=[], help="Use only so many first items.")
         parser.add_argument("--random_twin", action="store_true", help="Also evaluate random clips alike.")
+        parser.add_argument(
+            "--quick", action="store_true", help="As many epochs as about three minutes hold."
+        )
         parser.add_argument("--labels", type=Labelling | None, help="Short for protocol.labels.")
         parser.add_function_arguments(evaluation.evaluate, skip=own)
         add_weights(parser)

@@ -15,7 +15,7 @@ from vdc.data.doctor import Diagnosis, examine
 from vdc.data.settle import LISTS, settle
 from vdc.data.splits import no_test_videos
 from vdc.report.page import write_page
-from vdc.study.quick import METHOD, Choice, choose, clip_spec, items, seconds_per_clip, study_text
+from vdc.study.quick import METHOD, Choice, choose, clip_spec, items, student_seconds, study_text
 from vdc.system.files import atomic_write, free_bytes, read_json, write_json
 from vdc.system.progress import is_quiet
 
@@ -142,7 +142,7 @@ def prepare(
         settled = settle(found, place)
         spec = clip_spec(found)
         number = items(settled, spec, ipc, budget)
-        per_clip = seconds_per_clip(spec, len(settled.classes))
+        per_clip = student_seconds(spec, len(settled.classes))
         chosen = choose(found, settled, spec, number, minutes, per_clip, looking)
         while ipc is None and budget is None and number > 1 and not chosen.learns:
             number -= 1  # fewer items that are learnt are worth more than many that are not

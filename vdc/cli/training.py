@@ -4,6 +4,7 @@ import json
 from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -15,6 +16,7 @@ from vdc.cli.stated_data import check_root, stated_data
 from vdc.condensed.format import check_target, find_set, verify
 from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
+from vdc.evaluate.quick import shortened
 from vdc.report import report as reporting
 from vdc.system.processes import first_process
 from vdc.system.progress import is_quiet
@@ -23,6 +25,7 @@ from vdc.train import experts as experting
 from vdc.train import interpolator as interpolating
 from vdc.train import teacher as training
 from vdc.train.checkpoints import KnowsItsRun, going_on
+from vdc.train.protocol import Protocol
 
 
 @rank_zero_only
@@ -123,6 +126,8 @@ def evaluate(args: list[str]) -> None:
         "trainer": cli.trainer,
         "weights": weights_of(given),
     }
+    if given.quick:
+        options["protocol"] = quick(options, given, condensed)
     if condensed is not None:
         check_root(given.data, condensed)
     prepare_data(given.data)
@@ -136,6 +141,23 @@ def evaluate(args: list[str]) -> None:
         place = given.out or str(condensed / "evaluations")
     if first_process():
         reporting.report([folder], html=f"{place}/report.html")
+
+
+def quick(options: dict[str, Any], given: Any, condensed: Path | None) -> Protocol:
+    """The protocol with as many epochs as fit, said if there are fewer."""
+    prepare_data(given.data)
+    data, asked, clips = given.data, options["protocol"], 0
+    if condensed is None:
+        clips = len(data.labels)
+    else:
+        manifest = verify(condensed)
+        per_size = data.num_classes * int(manifest["per_item"])
+        clips = per_size * sum(given.ipc or [int(manifest["ipc"])])
+    nets = given.net_options or {}
+    held = shortened(asked, given.student, nets, data.spec, data.num_classes, clips, given.seeds)
+    if held is not asked:
+        tell(f"quick: {held.epochs} of {asked.epochs} epochs; results say protocol {held.name}")
+    return held
 
 
 def of_condensed(args: list[str]) -> tuple[Path | None, list[str]]:

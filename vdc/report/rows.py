@@ -53,7 +53,14 @@ class Row:
     source: str  # file, or table of a publication
 
 
-TEXTS = {"method": "method", "setting": "setting", "ipc": "ipc", "labels": "labels", "student": "student"}
+TEXTS = {
+    "method": "method",
+    "setting": "setting",
+    "ipc": "ipc",
+    "labels": "labels",
+    "student": "student",
+    "protocol": "protocol",
+}
 NUMBERS = {
     "starts": "starts",
     "top1": "top-1 %",
@@ -243,8 +250,10 @@ def cells(row: Row) -> dict[str, str]:
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
-    """Names of the columns of a table: those that only some results know are shown where one does."""
-    return [name for name in HEADERS if name not in OPTIONAL or any(getattr(row, name) for row in rows)]
+    """Names of the columns of a table: those that only some know where one does, protocols where they differ."""
+    several = len({row.protocol for row in rows if row.seeds}) > 1
+    shown = [name for name in HEADERS if name not in OPTIONAL or any(getattr(row, name) for row in rows)]
+    return shown if several else [name for name in shown if name != "protocol"]
 
 
 def as_tables(rows: Sequence[Row], width: int) -> list[Table]:

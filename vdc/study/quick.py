@@ -2,16 +2,15 @@
 
 import math
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import yaml
 
 from vdc.data.doctor import Diagnosis
 from vdc.data.settle import Settled
+from vdc.evaluate.quick import BATCH, seconds_per_clip
 from vdc.nets import build
 from vdc.spec import ClipSpec
 
@@ -25,7 +24,6 @@ LOOKS = 6  # passes over the test clips per student: two checks, the last test, 
 SHARES = {"full": 0.5, METHOD: 0.25, "sets": 0.25}  # of the time that training gets
 MOST_STEPS, LEAST_STEPS = 200, 5  # of the method; dm_grid.yaml
 FULL_CLIPS = 9000  # that the full-data bound sees: 12 epochs of GRID's 750, after which it learns little more
-BATCH = 10  # clips
 PACK = 2  # clips per side of an item: random ones of GRID then teach 56 % instead of 27, docs/results/matching.md
 
 
@@ -110,19 +108,9 @@ def items(settled: Settled, spec: ClipSpec, ipc: int | None, budget: int | None)
     return max(1, min(5, fewest // 10))
 
 
-def seconds_per_clip(spec: ClipSpec, classes: int) -> float:
-    """Measured: seconds that training a student on one clip takes on this machine, as busy as it is."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    net = build("minic3d", classes, spec, norm="in", width=0.5, dropout=0.0).to(device)
-    clips = torch.zeros(BATCH, 3, spec.frames, spec.size, spec.size, device=device)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        loss: torch.Tensor = net(clips).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        loss.item()  # waits for the device
-        times.append(time.perf_counter() - start)
-    return min(times) / BATCH
+def student_seconds(spec: ClipSpec, classes: int) -> float:
+    """Measured: seconds that training the study's student on one clip takes here and now."""
+    return seconds_per_clip(build("minic3d", classes, spec, norm="in", width=0.5, dropout=0.0), spec)
 
 
 def choose(
