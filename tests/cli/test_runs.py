@@ -13,6 +13,7 @@ from vdc.cli.commands import Fit, flags_last
 from vdc.cli.runs import Run, averaged, deciding
 from vdc.condensed.format import find_set, load
 from vdc.data.toy import make_toy
+from vdc.methods.base.selection import Selection
 
 SMALL = {
     "data.train_videos": 3, "data.test_videos": 1, "data.spec.frames": 4, "data.spec.size": 44,
@@ -233,6 +234,18 @@ def test_a_run_is_written_by_one_process(capsys):
 )
 def test_configs_come_first(given, sorted_):
     assert flags_last(given.split()) == sorted_.split()
+
+
+def test_a_selection_without_a_config_looks_once(here, monkeypatch):
+    passes, ended = [], Selection.on_train_epoch_end
+
+    def count(self):
+        passes.append(1)
+        ended(self)
+
+    monkeypatch.setattr(Selection, "on_train_epoch_end", count)
+    main(["fit", "--model", "Random", "--data", "ToyData", *flags()])
+    assert passes == [1]
 
 
 def test_a_flag_before_the_config_wins():

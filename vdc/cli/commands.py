@@ -18,7 +18,7 @@ from vdc.cli.configs import ConfigByName
 from vdc.cli.help import show_if_asked
 from vdc.cli.loggers import trainers
 from vdc.cli.messages import at_least
-from vdc.cli.runs import SET, Run, averaged, data_name, processes
+from vdc.cli.runs import SET, Run, averaged, data_name, processes, selects
 from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
 from vdc.methods import Condenser
@@ -217,6 +217,8 @@ class Fit(Command):
         ]
         keys = self.plain | averaged(self.config.model.class_path, trainer)
         self.run = Run.of(keys, words, trainer.default_root_dir, self.config_name)
+        if selects(self.config.model.class_path) and trainer.max_epochs is None and trainer.max_steps == -1:
+            trainer.max_epochs = 1  # it looks at all clips once
         trainer.default_root_dir = str(self.run.folder)
         checkpoint.dirpath = checkpoint.dirpath or str(self.run.last.parent)
         model.out = model.out or str(self.run.folder / SET)

@@ -100,6 +100,11 @@ def averaged(method: str, trainer: Any) -> dict[str, Any]:
     return several
 
 
+def selects(method: str) -> bool:
+    """Whether a method, by its class path, chooses real clips in one pass."""
+    return bool(getattr(locate(method), "selects", False))
+
+
 def processes(trainer: Any) -> dict[str, Any]:
     """How many processes a trainer of some configuration runs on, for the keys of a run; nothing for one."""
     hardware = {key: trainer[key] for key in ("accelerator", "devices", "num_nodes")}
