@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow check format bench wheel clean
+.PHONY: help demo test test-slow check format bench docs wheel clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -36,6 +36,10 @@ format: $(READY) ## format the code
 
 bench: $(READY) ## speed ratios, side by side (run nothing else meanwhile)
 	$(BIN)/python tools/bench.py
+
+docs: $(READY) ## build the documentation site into build/site
+	$(BIN)/pip install -q -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: $(READY) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
