@@ -114,4 +114,4 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     html = (tmp_path / "site/methods/dm/index.html").read_text()
-    assert "iterations" in html  # options, from the docstring and signature
+    assert "the flattened last map, as published" in html  # options, from the docstring
