@@ -47,6 +47,7 @@ COMMANDS = {
     "doctor": Command("vdc.cli.doctor", "doctor", {"positional": "path"}),
     "show": Command("vdc.condensed.describe", "show", {"positional": "condensed"}),
     "export": Command("vdc.condensed.describe", "export", {"positional": "condensed"}),
+    "completion": Command("vdc.cli.completion", "completion", {"positional": "shell"}),
     "join": Command("vdc.condensed.join", "join", {"positional": "sets", "nargs": "+"}),
 }
 IGNORED = (
@@ -131,7 +132,7 @@ def run(name: str, args: list[str]) -> None:
     if name not in COMMANDS:
         raise ValueError(f"no command {name!r}{nearest(name, COMMANDS)}")
     command = COMMANDS[name]
-    check_files(args, positional="positional" in (command.options or {}))
+    check_files(args, positional=name != "completion" and "positional" in (command.options or {}))
     if command.options is None:
         load(command)(args)
         return

@@ -32,6 +32,10 @@ def find(name: str, kind: str = "configs") -> Path:
                 return found[0]
             if (folder / wanted).is_file():
                 return folder / wanted
-    known = {path.name for folder in folders(kind) for path in folder.rglob("*.yaml")}
-    told = nearest(Path(names[-1]).name, known)
+    told = nearest(Path(names[-1]).name, {path.name for path in paths(kind)})
     raise FileNotFoundError(f"no {kind.removesuffix('s')} {name!r} here, in ./{kind} or shipped{told}")
+
+
+def paths(kind: str = "configs") -> list[Path]:
+    """All YAML files that can be found by name."""
+    return [path for folder in folders(kind) for path in sorted(folder.rglob("*.yaml"))]
