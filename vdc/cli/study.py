@@ -5,7 +5,7 @@ import logging
 import shlex
 from argparse import ArgumentError
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,6 +22,7 @@ from vdc.report import report as reporting
 from vdc.study import study as studies
 from vdc.study.cluster import run_on_ray
 from vdc.study.commands import Flags, Planned, output, referred, word
+from vdc.study.forecast import forecast
 from vdc.study.plan import Plan, plan, with_seeds
 from vdc.study.plot import draw
 from vdc.study.progress import Display
@@ -52,6 +53,7 @@ def study(
     jobs: int | None = None,
     engine: Literal["local", "ray"] = "local",
     list: bool = False,
+    dry_run: bool = False,
     extra: dict[str, Flags] | None = None,
 ) -> None:
     """Make the table of a study: every step that is missing, each once, then the table.
@@ -70,6 +72,8 @@ def study(
         jobs: steps at once; one per device unless given.
         engine: this machine, or a Ray cluster (RAY_ADDRESS), whose nodes share the folder.
         list: print all commands in order, each with its state, and make nothing.
+        dry_run: print what is missing, and the time, disk and memory it will take by finished steps of the same kind
+            (`unknown` counts steps without any), and make nothing.
         extra: flags of steps, as the command line has them.
     """
     path, root = studies.find(file), Path(out)
@@ -86,6 +90,9 @@ def study(
         return
     outcomes: dict[str, Outcome] = {}
     count = jobs or max(1, len(visible_devices()))
+    if dry_run:
+        printed(held.title, forecast(made, wanted, root, count))
+        return
     try:
         with Display(made, root, wanted, count) as display:
             outcomes = ENGINES[engine](made, root, wanted, jobs, display)
@@ -149,19 +156,25 @@ def page(made: Plan, root: Path, folder: Path) -> None:
 
 def show(made: Plan, found: list[Row], outcomes: dict[str, Outcome], folder: Path) -> None:
     """Print the table; a failed step ends with exit code 1."""
-    header, *lines = pivot(made.study, found)
-    table = Printed(*header, title=made.study.title)
-    for line in lines:
-        table.add_row(*line)
-    console = Console()
-    console = console if console.is_terminal else Console(width=200)
-    console.print(table)
+    console = printed(made.study.title, pivot(made.study, found))
     for row in found:
         if row.reason:
             console.print(f"{row.cell.name}: {row.reason}", markup=False, highlight=False)
     print(f"table, plot and page: {folder}, {folder / 'page.html'}")
     if any(outcome.state == "failed" for outcome in outcomes.values()):
         raise SystemExit(1)
+
+
+def printed(title: str, cells: Sequence[Sequence[str]]) -> Console:
+    """Print a table of a header and lines; returns where."""
+    header, *lines = cells
+    table = Printed(*header, title=title)
+    for line in lines:
+        table.add_row(*line)
+    console = Console()
+    console = console if console.is_terminal else Console(width=200)
+    console.print(table)
+    return console
 
 
 # -- what the parsers of the commands say ------------------------------------------------------------------
@@ -241,8 +254,13 @@ def run(args: list[str]) -> None:
         prog="vdc study", description=inspect.getdoc(run) or "", exit_on_error=False, allow_abbrev=False
     )
     parser.add_argument("file", type=str, help="study file, by path or by name")
-    parser.add_function_arguments(study, skip={"file", "extra", "list"}, fail_untyped=False)
+    parser.add_function_arguments(study, skip={"file", "extra", "list", "dry_run"}, fail_untyped=False)
     parser.add_argument("--list", action="store_true", help="Print all commands in order, and make nothing.")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="Print what is missing, and the time, disk and memory it will take, and make nothing.",
+    )
     study(**vars(parser.parse_args(own)), extra=extra)
 
 

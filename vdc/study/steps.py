@@ -24,6 +24,7 @@ PROGRESS = re.compile(r": (\d+)/(\d+) \w+,")  # lines of bars, see `vdc.system.p
 PAUSE = 0.3  # seconds between two looks at a process
 TAIL = 4096  # bytes of a log that are looked at
 PROGRAM = (sys.executable, "-m", "vdc")
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, as the kernel counts
 BARS = {"TQDM_MININTERVAL": "2"}  # seconds between two lines of a bar in a log
 
 
@@ -36,12 +37,14 @@ class Outcome:
         reason: what went wrong, in one line.
         seconds: of its process; 0 where nothing had to be done.
         finished: time stamp.
+        memory: most bytes that its process, or one that it started, held at once on the host.
     """
 
     state: State
     reason: str = ""
     seconds: float = 0.0
     finished: float = 0.0
+    memory: int = 0
 
 
 def finished(step: Planned, root: Path) -> bool:
@@ -166,14 +169,16 @@ class Running:
 
     def outcome(self) -> Outcome | None:
         """How it ended, also written beside its log; `None` while it runs."""
-        code = self.process.poll()
-        if code is None:
+        pid, status, used = os.wait4(self.process.pid, os.WNOHANG)  # `poll` does not tell the memory
+        if not pid:
             return None
+        code = self.process.returncode = os.waitstatus_to_exitcode(status)
         seconds = round(time.monotonic() - self.started, 2)
+        memory = used.ru_maxrss * RSS_UNIT
         if finished(self.step, self.root):
-            outcome = Outcome("done", seconds=seconds, finished=time.time())
+            outcome = Outcome("done", "", seconds, time.time(), memory)
         else:
-            outcome = Outcome("failed", why(self.tail(), code), seconds, time.time())
+            outcome = Outcome("failed", why(self.tail(), code), seconds, time.time(), memory)
         write_json(self.step.folder(self.root) / RECORD, asdict(outcome))
         return outcome
 
