@@ -9,8 +9,8 @@ from tests.test_floors import FILES, GRAPH, ROOT, imported
 TESTS = Path(__file__).parent
 ELSEWHERE = {  # a test file, and why it is the one of modules of other names
     "test_cli.py": {  # only a command as a whole tells whether they are right
-        "cli.commands", "cli.configs", "cli.messages", "cli.signals", "cli.signatures", "cli.stated_data",
-        "cli.training",
+        "cli.commands", "cli.configs", "cli.listing", "cli.messages", "cli.signals", "cli.signatures",
+        "cli.stated_data", "cli.training",
         "system.logs", "system.shipped", "system.processes",
     },
     "data/test_doctor.py": {"cli.doctor", "data.probe"},  # what doctor prints, and what it looks at

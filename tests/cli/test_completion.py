@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from vdc.cli import COMMANDS, main
+from vdc.cli import main
+from vdc.cli.listing import LISTED
 
 
 def test_bash_completes_commands_flags_and_names(capsys, tmp_path):
@@ -25,7 +26,7 @@ def test_bash_completes_commands_flags_and_names(capsys, tmp_path):
         done = subprocess.run([bash, "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
         return done.stdout.split()
 
-    assert COMMANDS.keys() <= set(completed("vdc", ""))
+    assert LISTED.keys() <= set(completed("vdc", ""))
     assert {"--seeds", "--quick", "--protocol.epochs"} <= set(completed("vdc", "evaluate", "--"))
     assert "rded_toy" in completed("vdc", "fit", "--config", "rded")
     assert "videodc_table6" in completed("vdc", "study", "videodc")

@@ -1,6 +1,5 @@
 """The command line: a dispatcher that imports what a command needs once it is known to be one."""
 
-import ast
 import gc
 import logging
 import os
@@ -9,47 +8,17 @@ import warnings
 from argparse import ArgumentError
 from importlib import import_module
 from itertools import pairwise, takewhile
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import vdc
+from vdc.cli.listing import LISTED, Command, summary
 from vdc.cli.signals import Stopped, stop_at_signals
 from vdc.system.files import disk_error
 from vdc.system.progress import be_quiet, is_quiet
 from vdc.system.shipped import find
 from vdc.system.text import nearest
 
-
-class Command(NamedTuple):
-    """Where a command's function is.
-
-    Args:
-        module: that holds it.
-        function: takes the arguments; or any function, whose parameters are the options.
-        options: of `signatures.call` for the latter.
-    """
-
-    module: str
-    function: str
-    options: dict[str, str] | None = None
-
-
-COMMANDS = {
-    "condense": Command("vdc.cli.condense", "condense", {"positional": "folder"}),
-    "pretrain": Command("vdc.cli.training", "pretrain"),
-    "fit": Command("vdc.cli.training", "fit"),
-    "evaluate": Command("vdc.cli.training", "evaluate"),
-    "study": Command("vdc.cli.study", "run"),
-    "relabel": Command("vdc.evaluate.relabel", "relabel", {}),
-    "report": Command("vdc.report.report", "report", {"positional": "dirs", "nargs": "*", "pair": "paired"}),
-    "leaderboard": Command("vdc.report.leaderboard", "leaderboard", {"positional": "dirs", "nargs": "+"}),
-    "prepare": Command("vdc.data.prepare", "prepare", {}),
-    "doctor": Command("vdc.cli.doctor", "doctor", {"positional": "path"}),
-    "show": Command("vdc.condensed.describe", "show", {"positional": "condensed"}),
-    "export": Command("vdc.condensed.describe", "export", {"positional": "condensed"}),
-    "completion": Command("vdc.cli.completion", "completion", {"positional": "shell"}),
-    "join": Command("vdc.condensed.join", "join", {"positional": "sets", "nargs": "+"}),
-}
+COMMANDS = LISTED | {"completion": Command("vdc.cli.completion", "completion", {"positional": "shell"})}
 IGNORED = (
     "You passed in a `val_dataloader` but have no `validation_step`",  # condensing validates nothing
     "`LightningModule.configure_optimizers` returned `None`",  # selection learns nothing
@@ -66,15 +35,6 @@ UNSAID = (
     "Seed set to",
     "`Trainer.fit` stopped",
 )  # by Lightning
-
-
-def summary(command: Command) -> str:
-    """First line of a command's docstring, read without importing what it needs."""
-    path = Path(vdc.__file__).parents[1].joinpath(*command.module.split(".")).with_suffix(".py")
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == command.function:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-    raise LookupError(f"{command.module} has no {command.function}")
 
 
 def usage() -> str:

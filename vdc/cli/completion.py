@@ -6,7 +6,7 @@ from importlib import import_module
 
 import shtab
 
-from vdc.cli import COMMANDS, summary
+from vdc.cli.listing import LISTED, summary
 from vdc.cli.study import CLASSES, parser_of
 from vdc.system.shipped import paths
 
@@ -30,7 +30,7 @@ def tree() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("vdc")
     parser.add_argument("--version", action="store_true")
     commands = parser.add_subparsers()
-    for name, command in COMMANDS.items():
+    for name, command in LISTED.items():
         one = commands.add_parser(name, help=summary(command).replace("%", "%%"), add_help=False)
         one.add_argument("-h", "--help", action="store_true", help="what it does and takes")
         one.add_argument("-q", "--quiet", action="store_true", help="results, warnings and errors only")

@@ -79,7 +79,10 @@ def layer_bytes(net: nn.Module, work: Callable[[], object]) -> list[int]:
         main: Tensor = output[0] if isinstance(output, tuple) else output  # recurrent layers add their states
         sizes.append(main.numel() * main.element_size())
 
-    leaves = [layer for layer in net.modules() if not list(layer.children())]
+    makes = [
+        layer for layer in net.modules() if not isinstance(layer, nn.Identity)
+    ]  # which gives what it is given
+    leaves = [layer for layer in makes if not list(layer.children())]
     handles = [layer.register_forward_hook(measure) for layer in leaves]
     try:
         work()
