@@ -11,6 +11,7 @@ import torch
 from vdc.cli import main
 from vdc.cli.commands import Fit, flags_last
 from vdc.cli.runs import Run, averaged, deciding
+from vdc.cli.study import parser_of
 from vdc.condensed.format import find_set, load
 from vdc.data.toy import make_toy
 from vdc.methods.base.selection import Selection
@@ -268,6 +269,13 @@ def test_a_config_that_cannot_be_read_is_named(held, words, capsys, here):
         with pytest.raises(SystemExit):
             main(["fit", "--config", name])
         assert words in capsys.readouterr().err
+
+
+def test_a_config_may_give_one_of_several(here):
+    (here / "one.yaml").write_text("student: i3d\nipc: 2\nseeds: 1\n")
+    data = ["--data", "RealData", "--data.root", "x"]
+    found = parser_of("evaluate").parse_args(["--config", "one.yaml", *data])
+    assert (found.student, found.ipc, found.seeds) == (["i3d"], [2], 1)
 
 
 def test_abbreviated_keys_are_refused(capsys, here):

@@ -1,5 +1,6 @@
 """Configs of a command line: found by name, their keys by file and line."""
 
+import json
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # expor
 
 from vdc.system.overlays import with_overlays
 from vdc.system.shipped import find
+
+SEVERAL = ("student", "ipc")  # options of several values, of which a config may give one
 
 
 def key_lines(path: str | Path) -> dict[str, int]:
@@ -85,4 +88,7 @@ class ConfigByName(ActionConfigFile):
         if not value.startswith("{"):
             value = str(find_config(value))
             key_lines(value)  # refuses what is no mapping of keys
+            held = yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {}
+            one = {key: [held[key]] for key in SEVERAL if not isinstance(held.get(key, []), list)}
+            value = json.dumps(held | one) if one else value  # `student: minic3d`, as one would write it
         ActionConfigFile.apply_config(parser, cfg, dest, value)
