@@ -22,6 +22,7 @@ from vdc.cli.runs import SET, Run, averaged, data_name, processes, selects
 from vdc.data import RealData
 from vdc.evaluate import evaluate as evaluation
 from vdc.methods import Condenser
+from vdc.methods.base.cost import Cost
 from vdc.methods.base.multisize import MatchPrefixes
 from vdc.methods.base.prefixes import MultiSize
 from vdc.methods.base.preview import Preview
@@ -242,6 +243,7 @@ class Fit(Command):
             isinstance(c, ProgressBar) for c in callbacks
         ):
             callbacks = [*callbacks, StepBar()]
+        callbacks = [*callbacks, Cost()]
         kwargs |= {"callbacks": callbacks, "plugins": [*plugins, WholeFiles()]}
         return LightningCLI.instantiate_trainer(self, **kwargs)
 

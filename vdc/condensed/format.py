@@ -70,8 +70,8 @@ def check_target(out: str | Path) -> None:
 
 
 def _digest(manifest: dict[str, Any]) -> str:
-    """Names the set: of all its manifest says, which covers the hash of every file."""
-    return digest({key: value for key, value in manifest.items() if key != "digest"})
+    """Names the set: of all its manifest says but what it cost, which covers the hash of every file."""
+    return digest({key: value for key, value in manifest.items() if key not in ("digest", "cost")})
 
 
 def _take_along(source: Path, folder: Path, manifest: dict[str, Any]) -> None:
@@ -110,6 +110,7 @@ def save(
     seed: int,
     learnt: dict[str, Any] | None = None,
     selects: bool = False,
+    cost: dict[str, Any] | None = None,
 ) -> Path:
     """Write a condensed set, whole or not at all; an older one at `out` moves aside, unless it is the same.
 
@@ -124,6 +125,7 @@ def save(
         seed: of everything random.
         learnt: numbers learnt beside clips and labels.
         selects: the method chose real clips, most preferred first.
+        cost: what the run took; no part of what the set is.
 
     Raises:
         ValueError: parts do not fit together, or `out` holds something else.
@@ -150,7 +152,7 @@ def save(
         "source": source,
         "versions": versions(),
         "bytes": stored_bytes(tensors, labels),
-    }
+    } | ({"cost": cost} if cost else {})
     with suppress(_Unchanged), fresh_dir(out) as folder:
         save_file(tensors, folder / CLIPS)
         save_file(labels.tensors(), folder / LABELS)

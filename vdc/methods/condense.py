@@ -9,6 +9,7 @@ from vdc.condensed.format import check_target
 from vdc.data import RealData
 from vdc.methods.base.blocks import BlockCondenser
 from vdc.methods.base.condenser import Condenser
+from vdc.methods.base.cost import Cost
 from vdc.methods.base.selection import Selection
 from vdc.system.files import as_json
 
@@ -65,5 +66,7 @@ def condense(
         "logger": False, "enable_checkpointing": False, "enable_model_summary": False,
         "use_distributed_sampler": False,
     }  # fmt: skip
-    Trainer(**usual | length | (trainer or {})).fit(module, datamodule=data)
+    made = Trainer(**usual | length | (trainer or {}))
+    made.callbacks.append(Cost())  # type: ignore[attr-defined]  # a list
+    made.fit(module, datamodule=data)
     return Path(out)

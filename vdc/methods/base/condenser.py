@@ -54,6 +54,7 @@ class Condenser(LightningModule, ABC):
         self.out = out
         self.config: dict[str, Any] = {}  # of the whole run, set by the command line, for the manifest
         self.notes: dict[str, Any] = {}  # what callbacks add to `learnt`; the same when a run goes on
+        self.cost: dict[str, Any] = {}  # see `Cost`
         self.strict_loading = False  # a checkpoint holds the memory, not the teachers
         self._resumed = False
 
@@ -125,5 +126,5 @@ class Condenser(LightningModule, ABC):
             return
         about: dict[str, Any] = {"method": type(self).__name__, "selects": self.selects, "seed": self.seed}
         about |= {"classes": self.data.classes, "source": self.data.fingerprint()}
-        about |= {"config": self.config, "learnt": self.learnt() | self.notes}
+        about |= {"config": self.config, "learnt": self.learnt() | self.notes, "cost": self.cost}
         save(self.out, self.memory, self.stored_labels(), **about)
