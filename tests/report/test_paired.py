@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.report.test_rows import result
-from vdc.report.paired import bootstrap, compare, draw_runs, matched, mean_and_error, paired
+from vdc.report.paired import bootstrap, by_kind, compare, draw_runs, matched, mean_and_error, paired
 from vdc.report.report import report
 from vdc.train.scores import pack
 
@@ -122,3 +122,12 @@ def test_the_report_tells_the_difference(tmp_path, capsys):
     assert f"{pair.low:+.1f} .. {pair.high:+.1f}" in printed
     report(paired=(a, c))
     assert "evaluate again" in capsys.readouterr().out
+
+
+def test_a_teacher_beside_a_set_is_not_what_is_compared():
+    random = held("Random", 0, random_answers(1, 0.5))
+    teacher = held("full data", 0, random_answers(2, 0.9)) | {"ipc": None}
+    (sizes,) = by_kind([("a", random), ("b", teacher)]).values()
+    assert sizes == {1: [random]}
+    (bound,) = by_kind([("b", teacher)]).values()
+    assert bound == {None: [teacher]}

@@ -67,8 +67,13 @@ def paired(a: str, b: str) -> list[Pair]:
 
 
 def by_kind(results: Sequence[Result]) -> dict[tuple[str, str], dict[int | None, list[dict[str, Any]]]]:
-    """Results by student and labels, then by size; those of random twins only where there is nothing else."""
-    plain = [held for _, held in results if held["method"] != "Random"] or [held for _, held in results]
+    """Results by student and labels, then by size.
+
+    Of the full data, as a teacher beside a set has one, and of random twins only where there is nothing else.
+    """
+    every = [held for _, held in results]
+    sets = [held for held in every if held["ipc"] is not None] or every
+    plain = [held for held in sets if held["method"] != "Random"] or sets
     found: dict[tuple[str, str], dict[int | None, list[dict[str, Any]]]] = defaultdict(
         lambda: defaultdict(list)
     )
