@@ -266,6 +266,13 @@ def test_what_is_known_at_once_is_said_at_once(args, code, told):
     assert "Traceback" not in ended.stderr
 
 
+def test_study_of_a_wrong_name(capsys):
+    with pytest.raises(SystemExit):
+        main(["study", "demmo"])
+    told = capsys.readouterr().err
+    assert "no study 'demmo' here, in ./studies or shipped; did you mean 'demo.yaml'" in told
+
+
 def test_help_of_a_command(capsys):
     with pytest.raises(SystemExit):
         main(["help", "join"])

@@ -21,7 +21,7 @@ from vdc.system.overlays import with_overlays
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SECONDS_WANTED = ("--data", "RealData", "--data.root", "VIDEOS")  # an evaluation reads these from its set
+OF_THE_SET = ("--data", "RealData", "--data.root", "VIDEOS")  # an evaluation reads these from its set
 
 
 def blocks(page, *languages):
@@ -52,9 +52,8 @@ def test_commands_are_understood(line, mine):
     name, *words = shlex.split(line, comments=True)[1:]
     command = COMMANDS[name]
     if name in CLASSES:
-        before = SECONDS_WANTED if name == "evaluate" and "--config" not in words else ()
-        known = [word for word in words if word != "--list"]
-        assert parser_of(name).parse_args(flags_last(with_overlays([*before, *known]))) is not None
+        before = OF_THE_SET if name == "evaluate" and "--config" not in words else ()
+        assert parser_of(name).parse_args(flags_last(with_overlays([*before, *words]))) is not None
         return
     if name == "study":
         words, extra = split(words)

@@ -50,6 +50,13 @@ def test_what_differs_in_anything_else_stays_apart(second):
     assert len(pooled(of(start(0, (30.0, 34.0)), second))) == 2
 
 
+def test_starts_that_were_made_by_hand_are_known_too():
+    runs = [start(seed, (30.0,), init=f"runs/random-grid-ipc1-seed{seed}-abcde{seed}") for seed in range(3)]
+    assert [held["starts"] for _, held in pooled(of(*runs))] == [3]
+    other = start(1, (30.0,), init="runs/herding-grid-ipc1-seed1-abcdef")
+    assert len(pooled(of(runs[0], other))) == 2
+
+
 def test_the_report_shows_one_line_and_writes_all(tmp_path):
     for file, held in of(start(0, (30.0, 34.0)), start(1, (40.0, 44.0)), result("full data", None, (74.0,))):
         (tmp_path / file).parent.mkdir(parents=True)

@@ -13,9 +13,10 @@ import pytest
 from vdc.study.plan import plan
 from vdc.study.progress import Display
 from vdc.study.run import run_local
-from vdc.study.steps import LOCK, state, take_lock, why
+from vdc.study.steps import LOCK, PROGRESS, state, take_lock, why
 from vdc.study.study import load
 from vdc.study.table import as_csv, rows
+from vdc.system import progress
 
 DRIVER = """
 import sys
@@ -184,3 +185,9 @@ def test_the_last_error_of_a_log_is_the_reason():
     assert why("10%|#\r20%|##\nerror: no such file\nbye", 2) == "no such file"
     assert why("Traceback\nValueError: x\n", 1) == "ValueError: x"
     assert why("", -9) == "killed by signal 9"
+
+
+def test_what_a_bar_prints_is_the_share_of_a_step(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE", 0.0)
+    list(progress.track(range(4), "Random, seed 0 (1 of 3)", 10, 6, "epochs"))
+    assert PROGRESS.findall(capsys.readouterr().err)[-1] == ("10", "10")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vdc.data.readers.base import BadVideo, naming
 from vdc.system import memory
 from vdc.system.memory import free_memory, memory_error
 
@@ -37,3 +38,10 @@ def test_what_torch_says_of_short_memory_becomes_a_remedy():
         assert "1073741824.0 GiB asked for" in str(memory_error(error))
     assert "smaller batch" in str(memory_error(torch.OutOfMemoryError("CUDA out of memory")))
     assert memory_error(ValueError("else")) is None
+    assert "are free on this machine" in str(memory_error(MemoryError()))
+
+
+def test_a_damaged_video_is_no_short_memory():
+    with pytest.raises(BadVideo, match=r"x\.mp4: cannot be decoded") as damaged, naming("x.mp4"):
+        raise MemoryError
+    assert memory_error(damaged.value) is None

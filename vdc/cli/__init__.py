@@ -172,4 +172,6 @@ def said(error: Exception, args: list[str]) -> str:
     from vdc.cli.configs import place_of
     from vdc.cli.messages import explain
 
-    return explain(error, lambda key: place_of(key, args))
+    plain = [one for one in COMMANDS.values() if one.options is not None and one.module in sys.modules]
+    functions = [getattr(sys.modules[one.module], one.function) for one in plain]
+    return explain(error, lambda key: place_of(key, args), functions)

@@ -11,7 +11,7 @@ from vdc.cli.study import CLASSES, parser_of
 from vdc.system.shipped import paths
 
 
-def completion(shell: str = "bash") -> None:
+def completion(shell: str) -> None:
     """Print what a shell completes: `vdc completion bash >> ~/.bashrc`, or `eval "$(vdc completion bash)"`.
 
     Args:

@@ -87,8 +87,8 @@ class ConfigByName(ActionConfigFile):
         """Read the file, or the JSON text that a command itself passes."""
         if not value.startswith("{"):
             value = str(find_config(value))
-            key_lines(value)  # refuses what is no mapping of keys
-            held = yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {}
-            one = {key: [held[key]] for key in SEVERAL if not isinstance(held.get(key, []), list)}
-            value = json.dumps(held | one) if one else value  # `student: minic3d`, as one would write it
+            if key_lines(value).keys() & set(SEVERAL):  # which also refuses what is no mapping of keys
+                held = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+                one = {key: [held[key]] for key in SEVERAL if not isinstance(held.get(key, []), list)}
+                value = json.dumps(held | one) if one else value  # `student: minic3d`, as one would write it
         ActionConfigFile.apply_config(parser, cfg, dest, value)

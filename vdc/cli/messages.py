@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -75,7 +75,11 @@ def _of_the_parser(error: BaseException) -> bool:
     return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("jsonargparse")
 
 
-def explain(error: BaseException, place: Callable[[str], str] = lambda key: "") -> str:
+def explain(
+    error: BaseException,
+    place: Callable[[str], str] = lambda key: "",
+    functions: Sequence[Callable[..., Any]] = (),
+) -> str:
     """One line of an error, without the parser's noise and with the nearest right name.
 
     What the parser has wrapped is unwrapped; what was said on purpose about an error below it is kept.
@@ -83,6 +87,7 @@ def explain(error: BaseException, place: Callable[[str], str] = lambda key: "") 
     Args:
         error: that stopped a command.
         place: says of a key where it was read, if that is known.
+        functions: whose parameters may have been meant, beside those of the training commands.
     """
     while isinstance(error.__cause__, ValueError | OSError) and _of_the_parser(error):
         error = error.__cause__
@@ -94,10 +99,9 @@ def explain(error: BaseException, place: Callable[[str], str] = lambda key: "") 
     lines = [re.sub(r"^(- )+", "", line.strip()) for line in text.splitlines()]
     message = " ".join(line for line in lines if line and not NOISE.match(line)) or type(error).__name__
     wrong = WRONG_NAME.search(message)
-    keys = [
-        *re.findall(r'[Pp]arser key "([^"]+)"', message),
-        *(key for key in ((wrong["key"], (wrong["flag"] or "").partition("=")[0]) if wrong else ()) if key),
-    ]
+    keys = re.findall(r'[Pp]arser key "([^"]+)"', message)
+    if wrong and (said := wrong["key"] or wrong["flag"]):
+        keys.append(said.partition("=")[0])
     message = (place(keys[-1]) if keys else "") + message
     if wrong is None:
         return message
@@ -105,7 +109,7 @@ def explain(error: BaseException, place: Callable[[str], str] = lambda key: "") 
     if wrong["cls"]:
         return f"no class {wrong['cls']!r}{nearest(wrong['cls'], {c.__name__ for c in classes})}"
     known: list[Any] = [*classes, Trainer, ModelCheckpoint, Protocol, ClipSpec, evaluate, pretrain]
-    known += [MultiSize, Augmentation, Network, RealClips, pretrain_experts, Preview]
+    known += [MultiSize, Augmentation, Network, RealClips, pretrain_experts, Preview, *functions]
     names = {name for item in known for name in inspect.signature(item).parameters} | SECTIONS | FLAGS
     names -= {"students", "self", "args", "kwargs"}
     parts = (wrong["key"] or wrong["flag"]).split(".")

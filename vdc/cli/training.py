@@ -126,11 +126,11 @@ def evaluate(args: list[str]) -> None:
         "trainer": cli.trainer,
         "weights": weights_of(given),
     }
-    if given.quick:
-        options["protocol"] = quick(options, given, condensed)
     if condensed is not None:
         check_root(given.data, condensed)
     prepare_data(given.data)
+    if given.quick:
+        options["protocol"] = quick(options["protocol"], given, condensed)
     if condensed is None:
         folder = place = given.out or str(RUNS / f"full-{data_name(cli.plain_config()['data'])}")
         evaluation.evaluate_full(given.data, folder, **options)
@@ -143,16 +143,14 @@ def evaluate(args: list[str]) -> None:
         reporting.report([folder], html=f"{place}/report.html")
 
 
-def quick(options: dict[str, Any], given: Any, condensed: Path | None) -> Protocol:
+def quick(asked: Protocol, given: Any, condensed: Path | None) -> Protocol:
     """The protocol with as many epochs as fit, said if there are fewer."""
-    prepare_data(given.data)
-    data, asked, clips = given.data, options["protocol"], 0
+    data = given.data
     if condensed is None:
         clips = len(data.labels)
     else:
         manifest = verify(condensed)
-        per_size = data.num_classes * int(manifest["per_item"])
-        clips = per_size * sum(given.ipc or [int(manifest["ipc"])])
+        clips = data.num_classes * manifest["per_item"] * sum(given.ipc or [manifest["ipc"]])
     nets = given.net_options or {}
     held = shortened(asked, given.student, nets, data.spec, data.num_classes, clips, given.seeds)
     if held is not asked:

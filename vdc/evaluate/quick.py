@@ -8,26 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from vdc.nets import build, settings
+from vdc.nets import build
+from vdc.nets.transformers import resolved
 from vdc.spec import ClipSpec
 from vdc.train.protocol import Protocol
 
 SECONDS = 180.0  # of training, for all students and seeds
-EPOCHS = (
-    10,
-    15,
-    20,
-    30,
-    50,
-    75,
-    100,
-    150,
-    200,
-    300,
-    500,
-    750,
-    1000,
-)  # so that most repetitions choose the same
+EPOCHS = (10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000)  # few, so that repetitions choose alike
 BATCH = 10  # clips
 
 
@@ -66,7 +53,7 @@ def shortened(
         clips: of an epoch, of all sizes together.
         runs: seeds of every student.
     """
-    nets = [build(one, classes, spec, **settings(one, **net_options)) for one in students]
+    nets = [build(one, classes, spec, **resolved(one, net_options)) for one in students]
     each = runs * clips * sum(seconds_per_clip(net, spec) for net in nets)
     fitting = [epochs for epochs in EPOCHS if epochs * each <= SECONDS]
     epochs = max(fitting, default=EPOCHS[0])

@@ -1,14 +1,16 @@
 """Condensed sets of several starts as one line: a table never shows the best of several draws."""
 
+import re
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from vdc.evaluate.results import spread, student_of
 from vdc.report.results import Result, title
 from vdc.report.settings import settings_of
 
+RUN = re.compile(r"(-seed\d+)?-[0-9a-f]{6,10}$")  # ends of the names of runs, and of steps of studies
 SCORES = ("top1", "top5", "still_top1", "still_top5")
 
 
@@ -33,20 +35,19 @@ def pooled(results: Sequence[Result]) -> list[Result]:
     return found
 
 
-def identity(file: str, held: Mapping[str, Any]) -> tuple[Any, ...]:
+def identity(file: str, held: dict[str, Any]) -> tuple[Any, ...]:
     """All that results of several starts share.
 
-    What a set was learnt from is a set of its own start, so of `init` only counts whether it is one.
+    What a set was learnt from is a set of its own start: of that one's name neither seed nor digest counts.
     """
     settings = settings_of(file, held)
     settings.pop("start", None)
-    started = {name: value for name, value in settings.items() if name.endswith(".init")}
-    told = {name: str(value).rpartition("-")[0] or value for name, value in started.items()}
+    told = {name: RUN.sub("", str(value)) for name, value in settings.items() if name.endswith(".init")}
     tested = (held.get("test_data") or {}).get("videos")
     return (
-        title(dict(held)),
+        title(held),
         held["ipc"],
-        student_of(dict(held)),
+        student_of(held),
         held["classes"],
         tested,
         len(held["seeds"]),

@@ -17,6 +17,7 @@ from vdc.nets import interpolator, stored
 from vdc.nets.experts import info_file
 from vdc.study.commands import RESULT, Planned, output
 from vdc.system.files import read_json, write_json
+from vdc.system.memory import RSS_UNIT
 
 State = Literal["done", "running", "missing", "failed", "blocked"]
 LOG, LOCK, RECORD = "log.txt", ".study.lock", "step.json"  # a run holds a lock of its own, `.lock`
@@ -24,7 +25,6 @@ PROGRESS = re.compile(r": (\d+)/(\d+) \w+,")  # lines of bars, see `vdc.system.p
 PAUSE = 0.3  # seconds between two looks at a process
 TAIL = 4096  # bytes of a log that are looked at
 PROGRAM = (sys.executable, "-m", "vdc")
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, as the kernel counts
 BARS = {"TQDM_MININTERVAL": "2"}  # seconds between two lines of a bar in a log
 
 

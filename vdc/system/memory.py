@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 MEMINFO = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")  # the memory limit of a container
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of what `getrusage` counts memory in
 HOST = torch.device("cpu")
 
 
@@ -35,15 +37,19 @@ def free_memory(device: torch.device = HOST, sharing: int = 1) -> int:
 
 
 def memory_error(error: BaseException | None) -> str | None:
-    """What to say where memory is short behind an error; `None` of other errors."""
+    """What to say where memory is short behind an error; `None` of other errors.
+
+    A `MemoryError` below another error is none: a decoder's says that a header is damaged.
+    """
+    short = isinstance(error, MemoryError)
     while error is not None:
         told = re.search(r"you tried to allocate (\d+) bytes", str(error))  # as torch says it of the host
-        if told is not None or isinstance(error, MemoryError | torch.OutOfMemoryError):
+        on_device = isinstance(error, torch.OutOfMemoryError)
+        if short or told is not None or on_device:
             asked = "" if told is None else f": {int(told[1]) / 2**30:.1f} GiB asked for at once"
-            free = f"{free_memory() / 2**30:.1f} GiB are free on this machine"
-            where = "" if isinstance(error, torch.OutOfMemoryError) else f"; {free}"
+            free = "" if on_device else f"; {free_memory() / 2**30:.1f} GiB are free on this machine"
             less = "fewer items (ipc), smaller clips or a smaller batch need less"
-            return f"not enough memory{asked}{where}; {less}"
+            return f"not enough memory{asked}{free}; {less}"
         error = error.__cause__ or error.__context__
     return None
 
@@ -79,10 +85,8 @@ def layer_bytes(net: nn.Module, work: Callable[[], object]) -> list[int]:
         main: Tensor = output[0] if isinstance(output, tuple) else output  # recurrent layers add their states
         sizes.append(main.numel() * main.element_size())
 
-    makes = [
-        layer for layer in net.modules() if not isinstance(layer, nn.Identity)
-    ]  # which gives what it is given
-    leaves = [layer for layer in makes if not list(layer.children())]
+    leaves = [layer for layer in net.modules() if not list(layer.children())]
+    leaves = [layer for layer in leaves if not isinstance(layer, nn.Identity)]  # which makes nothing
     handles = [layer.register_forward_hook(measure) for layer in leaves]
     try:
         work()

@@ -70,12 +70,10 @@ class Bar:
         self.title, self.total, self.done, self.unit = title, total, done, unit
         self.note = ""
         self.first, self._started, self._leave = done, time.monotonic(), leave
-        self._next = self._started + delay
         self._shown = show and not _quiet
         self._terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
-        self._task: Any = None if delay or not self._shown or not self._terminal else self._open()
-        if not self._terminal:
-            self._next = self._started + LINE
+        self._next = self._started + (delay if self._terminal else LINE)
+        self._task: Any = self._open() if self._shown and self._terminal and not delay else None
 
     def _open(self) -> Any:
         bars = screen()

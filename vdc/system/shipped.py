@@ -33,7 +33,8 @@ def find(name: str, kind: str = "configs") -> Path:
             if (folder / wanted).is_file():
                 return folder / wanted
     told = nearest(Path(names[-1]).name, {path.name for path in paths(kind)})
-    raise FileNotFoundError(f"no {kind.removesuffix('s')} {name!r} here, in ./{kind} or shipped{told}")
+    what = {"configs": "config", "studies": "study"}[kind]
+    raise FileNotFoundError(f"no {what} {name!r} here, in ./{kind} or shipped{told}")
 
 
 def paths(kind: str = "configs") -> list[Path]:

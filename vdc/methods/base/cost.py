@@ -1,14 +1,13 @@
 """What a run of condensation costs, for the manifest of its set."""
 
 import resource
-import sys
 import time
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of what the system counts memory in
+from vdc.system.memory import RSS_UNIT
 
 
 class Cost(Callback):
@@ -27,7 +26,7 @@ class Cost(Callback):
 
     def now(self) -> dict[str, Any]:
         """Seconds, and the most memory at once of this process and of its device, in bytes."""
-        peaks = {"peak_bytes": UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+        peaks = {"peak_bytes": RSS_UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
         if torch.cuda.is_available():
             peaks["device_peak_bytes"] = torch.cuda.max_memory_allocated()
         largest = {name: max(value, self.largest.get(name, 0)) for name, value in peaks.items()}
